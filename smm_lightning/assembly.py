@@ -1,0 +1,180 @@
+"""From a composed configuration to built parts, in the order in which data flows."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
+from smm_lightning.dataset import ImageDataModule
+from smm_lightning.errors import Problems
+from smm_lightning.module import ReprogrammingModule
+
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass
+class Parts:
+    """What a run consists of.
+
+    Args:
+        data: the datamodule, set up.
+        module: the LightningModule, with everything that it holds.
+    """
+
+    data: ImageDataModule
+    module: ReprogrammingModule
+
+
+def assemble(cfg: DictConfig) -> Parts:
+    """Build dataset, method, backbone, mapping and module.
+
+    What is cheap is built first, so that all problems of the configuration are found together and
+    before images or weights are read.
+
+    Raises:
+        UserError: A line for every problem.
+    """
+    problems = Problems()
+    _check_run(cfg, problems)
+    spec = method = data = optimizer = None
+    with problems.caught():
+        spec = build(cfg.backbone, name=cfg.backbone.name)
+    with problems.caught():
+        optimizer = build(cfg.optimizer)
+    if 0 <= cfg.seed <= _LARGEST_SEED:
+        L.seed_everything(cfg.seed, verbose=False)
+    if spec is not None:
+        normalization = {"mean": spec.mean, "std": spec.std}
+        with problems.caught():
+            method = build(cfg.method, image_size=spec.image_size, **normalization)
+    with problems.caught():
+        images = {"size": method.input_size, "augmented": method.augmented} if method else {}
+        data = build(cfg.dataset, **images)
+    problems.raise_if_any()
+    assert spec is not None
+    assert method is not None
+    assert data is not None
+
+    data.setup()
+    mapping = build(
+        cfg.mapping, source_classes=spec.source_classes, classes=len(data.class_names)
+    )
+    backbone = spec.build()
+    identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
+    identity |= {"seed": cfg.seed, "image_size": spec.image_size}
+    module = ReprogrammingModule(
+        method, backbone, mapping, optimizer, data.class_names, identity
+    )
+    return Parts(data, module)
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Instantiate a node of the configuration; its ``name`` is for people and reports.
+
+    Raises:
+        UserError: Whatever the constructor found.
+    """
+    plain = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(plain, dict)
+    plain.pop("name", None)
+    with _unwrapped():
+        return instantiate(plain, _convert_="all", **arguments)
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Hydra wraps what a constructor raises; take it out again."""
+    try:
+        yield
+    except InstantiationException as error:
+        if error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
+
+
+def _check_run(cfg: DictConfig, problems: Problems) -> None:
+    """What belongs to no part alone: seed, devices, precision, checkpoint."""
+    problems.require(
+        0 <= cfg.seed <= _LARGEST_SEED, "seed", f"must be between 0 and {_LARGEST_SEED}", cfg.seed
+    )
+    trainer = cfg.trainer
+    gpus = torch.cuda.device_count()
+    if trainer.accelerator in ("gpu", "cuda"):
+        enough = gpus >= (trainer.devices if isinstance(trainer.devices, int) else 1)
+        cure = "Use trainer=cpu or fewer trainer.devices."
+        problems.require(
+            enough, "trainer.devices", f"this machine has {gpus} CUDA devices", trainer.devices, cure
+        )
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not gpus)
+    problems.require(
+        not (on_cpu and str(trainer.precision).startswith("16")),
+        "trainer.precision",
+        "CPUs do not train in float16",
+        trainer.precision,
+        "Use 32-true or bf16-mixed.",
+    )
+    if cfg.ckpt_path is not None:
+        with problems.caught():
+            read_checkpoint(Path(cfg.ckpt_path))
+
+
+def make_logger(cfg: DictConfig) -> Logger | None:
+    """The chosen logger with the resolved configuration written to it, or none."""
+    if cfg.get("logger") is None:
+        return None
+    logger: Logger = instantiate(cfg.logger)
+    logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    return logger
+
+
+# Advice of Lightning's that does not hold here.
+_EXPECTED_WARNINGS = (
+    r".*does not have many workers.*",  # images are small, and decoding is a choice of the user
+    r"Checkpoint directory .* exists and is not empty.*",  # a run keeps its folder
+    r"The number of training batches .* is smaller than the logging interval.*",  # rows are epochs
+    r".*available but not used.*",  # trainer=cpu is a choice, too
+)
+
+
+def _silence_lightning() -> None:
+    """Leave out Lightning's banner and the warnings that are expected."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+
+
+def make_trainer(
+    cfg: DictConfig, parts: Parts, recorder: Callback, logger: Logger | None
+) -> L.Trainer:
+    """The trainer, with checkpoints that follow ``val`` where the dataset has it, else ``test``.
+
+    Progress is a bar on a terminal and a line an epoch elsewhere.
+    """
+    _silence_lightning()
+    split = "val" if "val" in parts.data.evaluation_splits else "test"
+    on_terminal = sys.stdout.isatty()
+    callbacks = [recorder, *([RichProgressBar(leave=False)] if on_terminal else [])]
+    for node in (cfg.get("callbacks") or {}).values():
+        follow = {"monitor": f"{split}/acc"} if OmegaConf.is_missing(node, "monitor") else {}
+        callbacks.append(instantiate(node, **follow))
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=logger or False,
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=on_terminal,
+    )
+    return trainer

@@ -1,0 +1,23 @@
+"""Frozen classifiers f_P, and where their weights come from."""
+
+from smm_lightning.backbone.folding import fold_batch_norm
+from smm_lightning.backbone.frozen import FrozenBackbone
+from smm_lightning.backbone.specs import (
+    BackboneSpec,
+    EfficientNetLite0,
+    TimmModel,
+    TinyNetwork,
+    TorchvisionResNet,
+    VisionTransformerB32,
+)
+
+__all__ = [
+    "BackboneSpec",
+    "EfficientNetLite0",
+    "FrozenBackbone",
+    "TimmModel",
+    "TinyNetwork",
+    "TorchvisionResNet",
+    "VisionTransformerB32",
+    "fold_batch_norm",
+]

@@ -1,0 +1,5 @@
+"""What happens beside the training: history, checkpoints."""
+
+from smm_lightning.callbacks.recorder import EpochRecorder
+
+__all__ = ["EpochRecorder"]

@@ -1,0 +1,83 @@
+"""The history of a run: a row an epoch, in memory, in the checkpoint, in a CSV and on the screen."""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from smm_lightning.files import write_atomically
+
+Row = dict[str, float]
+
+
+class EpochRecorder(Callback):
+    """Collects what was logged under names with a slash, such as ``test/acc``.
+
+    Args:
+        path: of the CSV, rewritten as a whole after every epoch; ``None`` writes none.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.history: list[Row] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock of the epoch."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Add the row of this epoch."""
+        metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if "/" in k}
+        rates = {f"lr/{g['name']}": g["lr"] for g in trainer.optimizers[0].param_groups}
+        seconds = time.perf_counter() - self._started
+        row = {"epoch": trainer.current_epoch, **metrics, **rates, "time/epoch_s": seconds}
+        self.history.append(row)
+        if trainer.is_global_zero:
+            if self.path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                write_atomically(self.path, as_csv(self.history).encode())
+            print(epoch_line(self.history, trainer.max_epochs or 0), flush=True)  # noqa: T201
+
+    def state_dict(self) -> dict[str, Any]:
+        """The history goes into the checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """And comes back from there."""
+        self.history = state_dict["history"]
+
+
+def as_csv(history: list[Row]) -> str:
+    """All rows under the union of their columns."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def epoch_line(history: list[Row], epochs: int) -> str:
+    """The latest row for a person: ``epoch 3/10  loss 0.412  train 88.1 %  test 90.3 %  ...``."""
+    row = history[-1]
+    done = int(row["epoch"]) + 1
+    parts = [f"epoch {done:>{len(str(epochs))}}/{epochs}"]
+    if "train/loss" in row:
+        parts.append(f"loss {row['train/loss']:.3f}")
+    for split in ("train", "val", "test"):
+        if f"{split}/acc" in row:
+            parts.append(f"{split} {100 * row[f'{split}/acc']:.1f} %")
+    mean = sum(past["time/epoch_s"] for past in history) / len(history)
+    parts += [f"{row['time/epoch_s']:.1f} s", f"{clock(mean * (epochs - done))} left"]
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """125 -> ``2:05``; 3725 -> ``1:02:05``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,69 @@
+"""Checkpoints: written in one step, read without running what is in them."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from smm_lightning.errors import problem
+from smm_lightning.files import write_atomically
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Lightning's own writer is not atomic when the temporary folder is another file system."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,  # noqa: ARG002 - Lightning's signature
+    ) -> None:
+        """Write ``checkpoint``; the previous file survives any failure."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any | None = None,
+        weights_only: bool | None = None,  # noqa: ARG002, FBT001 - always true
+    ) -> dict[str, Any]:
+        """See :func:`read_checkpoint`."""
+        return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete the file if it is there."""
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of ours. Only tensors and plain values are accepted; no code runs.
+
+    Args:
+        path: of the file.
+        map_location: as for ``torch.load``.
+
+    Raises:
+        UserError: If the file is missing, damaged, or not a checkpoint of this program.
+    """
+    if not path.is_file():
+        raise problem("ckpt_path", "no such file", str(path), "Runs leave last.ckpt in their folder.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not notice a flipped byte
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile each have their own
+        raise problem(
+            f"ckpt_path: {path}",
+            f"is damaged or no checkpoint of this program ({type(error).__name__})",
+            cure="Use another checkpoint, such as best.ckpt of the same run.",
+        ) from error
+    if not isinstance(checkpoint, dict) or "identity" not in checkpoint:
+        raise problem(f"ckpt_path: {path}", "is no checkpoint of this program")
+    return checkpoint

@@ -1,0 +1,198 @@
+"""Between the shell and ``train(cfg)``: run names, checked overrides, the printed configuration.
+
+Imports no torch, so that ``--help`` and configuration errors answer quickly.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from smm_lightning.errors import Problems, UserError, did_you_mean
+
+# What changes neither the numbers of a run nor what it writes into result.json.
+_NO_PART_OF_THE_RESULT = ("hydra", "paths", "logger", "callbacks", "ckpt_path", "force")
+_NO_PART_OF_THE_RESULT_IN = {
+    "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
+    "dataset": ("num_workers",),
+}
+USAGE_ERROR = 2
+
+
+def result_relevant(config: DictConfig) -> dict[str, Any]:
+    """The part of the configuration that decides about the result."""
+    plain: dict[str, Any] = {}
+    for key in config:
+        if key not in _NO_PART_OF_THE_RESULT and key != "run":
+            plain[str(key)] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+    for group, keys in _NO_PART_OF_THE_RESULT_IN.items():
+        plain[group] = {k: v for k, v in (plain.get(group) or {}).items() if k not in keys}
+    return plain
+
+
+def run_key(config: DictConfig) -> str:
+    """Eight characters that are the same for the same result-relevant configuration."""
+    text = json.dumps(result_relevant(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_name(config: DictConfig) -> str:
+    """Folder of a run, such as ``digits-smm-efficientnet_lite0-ilm-s0-1f2e3d4c``.
+
+    The same configuration gives the same folder, so repeating a command finds its run again.
+    """
+    names = [config[group].name for group in ("dataset", "method", "backbone", "mapping")]
+    readable = "-".join(re.sub(r"[^\w.]+", "_", str(name)) for name in names)
+    return f"{readable}-s{config.seed}-{run_key(config)}"
+
+
+def register_resolvers() -> None:
+    """Make ``${run_name:}`` known to the configuration files."""
+    OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
+
+
+def exit_with(error: UserError) -> NoReturn:
+    """Print every problem on a line of its own and leave with exit status 2."""
+    for line in error.problems:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+    sys.exit(USAGE_ERROR)
+
+
+def check_overrides(arguments: list[str], config_dir: Path, config_name: str) -> None:
+    """Find unknown groups, choices and fields before Hydra composes the configuration.
+
+    Hydra stops at the first one, without a suggestion.
+
+    Args:
+        arguments: of the command line; options that begin with ``-`` are Hydra's.
+        config_dir: the folder ``conf``.
+        config_name: of the primary configuration.
+
+    Raises:
+        UserError: A line for every problem.
+    """
+    problems = Problems()
+    overrides = list(_parsed([a for a in arguments if not a.startswith("-")], problems))
+    groups = {str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()}
+    fields: list[Override] = []
+    choices: list[str] = []
+    for override in overrides:
+        name = override.key_or_group
+        if name == "hydra" or name.startswith(("hydra.", "hydra/")):
+            continue
+        if name not in groups:
+            fields.append(override)
+        elif _check_choices(override, config_dir / name, problems) and not override.is_delete():
+            choices.append(f"{override.input_line.split('=')[0]}={_values(override)[0]}")
+    if not problems.found:
+        _check_fields(fields, groups, choices, config_dir, config_name, problems)
+    problems.raise_if_any()
+
+
+def _parsed(arguments: list[str], problems: Problems) -> Iterator[Override]:
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            yield parser.parse_override(argument)
+        except OverrideParseException:
+            cure = "Write field=value or group=choice; quote values with special characters."
+            problems.require(False, argument, "is no override", argument, cure)  # noqa: FBT003
+
+
+def _values(override: Override) -> list[str]:
+    """All values of a sweep, or the one value, as they stand on the command line."""
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [override.get_value_element_as_str()]
+
+
+def _check_choices(override: Override, folder: Path, problems: Problems) -> bool:
+    known = {path.stem for path in folder.glob("*.yaml")}
+    before = len(problems.found)
+    if not override.is_delete():
+        for value in _values(override):
+            chosen = [part.strip() for part in value.strip("[]").split(",")]
+            for name in chosen:
+                ok = name in known or name == "null"
+                where = override.key_or_group
+                problems.require(ok, where, "unknown choice", name, did_you_mean(name, known))
+    return len(problems.found) == before
+
+
+def _check_fields(
+    fields: list[Override],
+    groups: set[str],
+    choices: list[str],
+    config_dir: Path,
+    config_name: str,
+    problems: Problems,
+) -> None:
+    config = _composed(choices, config_dir, config_name)
+    known = sorted(_names(config))
+    for override in fields:
+        name = override.key_or_group
+        exists = name in known or override.is_add() or override.is_force_add()
+        cure = did_you_mean(name, [*known, *groups]).split("Known:")[0]
+        problems.require(
+            exists,
+            name,
+            "no such field",
+            override.input_line,
+            cure or "`python train.py --cfg job` prints all fields.",
+        )
+
+
+def _composed(choices: list[str], config_dir: Path, config_name: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+        return compose(config_name, overrides=choices)
+
+
+def _names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all nodes."""
+    if OmegaConf.is_dict(config):
+        for key in config:
+            name = f"{prefix}{key}"
+            yield name
+            value = None if OmegaConf.is_missing(config, key) else config._get_node(key)
+            if OmegaConf.is_dict(value):
+                yield from _names(value, f"{name}.")
+
+
+def answer_user_errors(main: Callable[[], None]) -> None:
+    """Run ``main``; a broken configuration ends with a line, not with a traceback."""
+    try:
+        main()
+    except UserError as error:
+        exit_with(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        exit_with(UserError(" ".join(f"configuration: {error}".split())))
+
+
+def print_config(config: DictConfig) -> None:
+    """The resolved configuration as a tree."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+    from rich.tree import Tree
+
+    tree = Tree("configuration", guide_style="dim")
+    for key in config:
+        node = config[key]
+        if OmegaConf.is_config(node):
+            text = OmegaConf.to_yaml(node, resolve=True).rstrip()
+            branch = tree.add(str(key))
+            branch.add(Syntax(text, "yaml", background_color="default"))
+        else:
+            tree.add(f"{key}: {node}")
+    Console().print(tree)

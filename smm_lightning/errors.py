@@ -1,0 +1,60 @@
+"""Problems that a user can mend, said in one line each."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+_NOTHING = object()
+
+
+class UserError(Exception):
+    """Bad configuration or a bad file. Shown without a traceback; ``str`` has a line per problem."""
+
+    @property
+    def problems(self) -> list[str]:
+        """The problems, one line each, also after a data-loader worker re-raised this error."""
+        # A worker process hands over its formatted traceback as the message; ours is its tail.
+        return str(self).rpartition("UserError: ")[2].strip().splitlines()
+
+
+def problem(where: str, what: str, got: object = _NOTHING, cure: str = "") -> UserError:
+    """An error that reads ``<field or file>: <what is wrong> (got <value>). <cure>``."""
+    value = "" if got is _NOTHING else f" (got {got!r})"
+    return UserError(f"{where}: {what}{value}. {cure}".rstrip())
+
+
+class Problems:
+    """Gathers problems, so that a user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def require(self, ok: bool, where: str, what: str, got: object, cure: str = "") -> None:  # noqa: FBT001
+        """Note a problem unless ``ok``; the other arguments are those of :func:`problem`."""
+        if not ok:
+            self.found += problem(where, what, got, cure).problems
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Note the :class:`UserError` that the block raises, and go on."""
+        try:
+            yield
+        except UserError as error:
+            self.found += error.problems
+
+    def raise_if_any(self) -> None:
+        """Raise one :class:`UserError` with everything found so far.
+
+        Raises:
+            UserError: If anything was found.
+        """
+        if self.found:
+            raise UserError("\n".join(self.found))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A cure for an unknown name: the closest known one, and the list of all."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Known: {', '.join(choices)}."

@@ -1,0 +1,6 @@
+"""Label mappings f_out: which source classes answer for which target classes (paper section 3.1)."""
+
+from smm_lightning.mapping.assignment import count_pairs, greedy_one_to_one
+from smm_lightning.mapping.label_mapping import LabelMapping, OneToOneMapping, RandomMapping
+
+__all__ = ["LabelMapping", "OneToOneMapping", "RandomMapping", "count_pairs", "greedy_one_to_one"]

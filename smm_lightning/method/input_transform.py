@@ -1,0 +1,48 @@
+"""f_in: what every method of visual reprogramming does to an image before the frozen network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class InputTransform(nn.Module, ABC):
+    """Contract of a method: images in, input of the backbone out.
+
+    Args:
+        image_size: side S of the backbone's input, in pixels.
+        mean: the backbone's normalisation, per channel, for images in [0, 1].
+        std: likewise.
+
+    Attributes:
+        input_size: side of the images that ``forward`` takes, in pixels.
+        augmented: whether training images are randomly cropped and flipped.
+    """
+
+    input_size: int
+    augmented: bool = True
+
+    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.image_size = image_size
+        self.input_size = image_size
+        # Facts of the backbone, not results of training: kept out of the checkpoint.
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1] to zero mean and unit variance of the pre-training images."""
+        return (images - self.mean) / self.std  # type: ignore[operator]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, input_size, input_size) in [0, 1] to the backbone's input (B, 3, S, S)."""
+
+    @abstractmethod
+    def mask(self, images: Tensor) -> Tensor:
+        """The mask (B, 3, S, S) that each image gets; for pictures and statistics."""
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by the names that the optimiser's settings use."""

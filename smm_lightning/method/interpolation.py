@@ -1,0 +1,45 @@
+"""From the coarse mask to the size of the image (paper section 3.3; Table 5 compares these three)."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+Interpolation = Callable[[Tensor, int, int], Tensor]
+
+
+def patchwise(mask: Tensor, size: int, patch_size: int) -> Tensor:
+    """Copy every mask value over its patch: no arithmetic on values.
+
+    Where ``size`` is not a multiple of ``patch_size``, the rows and columns left over repeat the
+    closest patch (the published ``instance_model.py`` stops with an error there).
+
+    Args:
+        mask: (B, C, h, w) with h = w = floor(size / patch_size).
+        size: side of the result, in pixels.
+        patch_size: side of a patch, in pixels.
+
+    Returns:
+        (B, C, size, size)
+    """
+    if patch_size > 1:
+        mask = functional.interpolate(mask, scale_factor=float(patch_size), mode="nearest")
+    rest = size - mask.shape[-1]
+    return functional.pad(mask, (0, rest, 0, rest), mode="replicate") if rest else mask
+
+
+def bilinear(mask: Tensor, size: int, patch_size: int) -> Tensor:  # noqa: ARG001 - one signature
+    """(B, C, h, w) to (B, C, size, size), bilinear; arguments as :func:`patchwise`."""
+    return functional.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def bicubic(mask: Tensor, size: int, patch_size: int) -> Tensor:  # noqa: ARG001 - one signature
+    """(B, C, h, w) to (B, C, size, size), bicubic; arguments as :func:`patchwise`."""
+    return functional.interpolate(mask, size=(size, size), mode="bicubic", align_corners=False)
+
+
+INTERPOLATIONS: dict[str, Interpolation] = {
+    "patchwise": patchwise,
+    "bilinear": bilinear,
+    "bicubic": bicubic,
+}

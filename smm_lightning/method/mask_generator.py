@@ -1,0 +1,66 @@
+"""The small CNN that sees an image and answers with its mask (paper section 3.2, figure 8)."""
+
+from torch import Tensor, nn
+
+from smm_lightning.errors import Problems
+
+
+class MaskGenerator(nn.Module):
+    """3x3 convolutions, each but the last with BatchNorm and ReLU, the first ones max-pooled.
+
+    The output is the raw last convolution: signed, no sigmoid. With ``channels=1`` there is no last
+    convolution: the mask is the mean over the channels of the last ReLU features, never negative.
+
+    Source: paper equation 3 and appendix; published ``instance_model.py``, class ``AttributeNet``.
+
+    Args:
+        layers: number of convolutions, the last one included; 5 for the ResNets, 6 for ViT.
+        poolings: how many of the first ``layers - 1`` convolutions are followed by a 2x2 max-pool;
+            the mask has floor(S / 2^poolings) values a side.
+        width: output channels of the first convolution; every later one doubles them (Table 11).
+        channels: 3 for a mask per colour channel, 1 for one mask that all channels share (Table 3).
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+
+    def __init__(self, layers: int = 5, poolings: int = 3, width: int = 8, channels: int = 3):
+        super().__init__()
+        problems = Problems()
+        problems.require(layers >= 2, "method.layers", "must be at least 2", layers)
+        problems.require(
+            0 <= poolings < layers,
+            "method.patch_size",
+            f"needs {poolings} poolings, and {layers} layers allow at most {layers - 1}",
+            2**poolings,
+            f"Use a patch size of at most {2 ** (layers - 1)}, or more method.layers.",
+        )
+        problems.require(width >= 1, "method.width", "must be at least 1", width)
+        problems.require(channels in (1, 3), "method.channels", "must be 1 or 3", channels)
+        problems.raise_if_any()
+        self.blocks = nn.ModuleList()
+        features = 3
+        for layer in range(layers - 1):
+            out = width * 2**layer
+            self.blocks.append(_block(features, out, pooled=layer < poolings))
+            features = out
+        self.head = nn.Conv2d(features, 3, 3, padding=1) if channels == 3 else None  # noqa: PLR2004
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, S, S) to masks (B, channels, floor(S/2^l), floor(S/2^l))."""
+        features = images
+        for block in self.blocks:
+            features = block(features)
+        return features.mean(dim=1, keepdim=True) if self.head is None else self.head(features)
+
+
+def _block(inputs: int, outputs: int, *, pooled: bool) -> nn.Sequential:
+    """Convolution, BatchNorm, ReLU and, if asked for, a 2x2 max-pool.
+
+    The pool stands before the ReLU: both orders give the same values and gradients, since ReLU is
+    monotonic, and this one has a quarter of the values to clip.
+    """
+    block = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+    if pooled:
+        block.append(nn.MaxPool2d(2))
+    return block.append(nn.ReLU(inplace=True))

@@ -1,0 +1,100 @@
+"""Sample-specific masks: the paper's method and its two ablations."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from smm_lightning.errors import Problems, did_you_mean
+from smm_lightning.method.input_transform import InputTransform
+from smm_lightning.method.interpolation import INTERPOLATIONS
+from smm_lightning.method.mask_generator import MaskGenerator
+
+
+class SampleSpecificMask(InputTransform):
+    """norm(r(x)) + delta * up(f_mask(norm(r(x)))): SMM, paper equation 3.
+
+    With the generator's last layer at weight 0 and bias 1 this equals the full prompt; with
+    delta = 1 it equals ``only_mask`` (paper section 4).
+
+    Source: paper section 3; published ``instance_model.py``, class ``InstancewiseVisualPrompt``.
+
+    Args:
+        image_size: side S of the backbone's input.
+        mean: the backbone's normalisation.
+        std: likewise.
+        patch_size: 2^l, side of the patch that shares a mask value, in pixels.
+        layers: convolutions of the mask generator; see :class:`MaskGenerator`.
+        width: channels of its first convolution.
+        channels: 3, or 1 for one mask for all colour channels (Table 3).
+        interpolation: ``patchwise``, ``bilinear`` or ``bicubic`` (Table 5).
+        learn_pattern: ``False`` leaves out delta: the mask itself is added (Table 3, only f_mask).
+
+    Raises:
+        UserError: If an argument is out of range or they do not fit each other.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        patch_size: int = 8,
+        layers: int = 5,
+        width: int = 8,
+        channels: int = 3,
+        interpolation: str = "patchwise",
+        learn_pattern: bool = True,
+    ):
+        super().__init__(image_size, mean, std)
+        problems = Problems()
+        problems.require(
+            patch_size >= 1 and patch_size & (patch_size - 1) == 0,
+            "method.patch_size",
+            "must be a power of two",
+            patch_size,
+            "Use 1, 2, 4, 8 or 16.",
+        )
+        problems.require(
+            patch_size <= image_size,
+            "method.patch_size",
+            f"is larger than the input of {image_size}",
+            patch_size,
+        )
+        problems.require(
+            interpolation in INTERPOLATIONS,
+            "method.interpolation",
+            "unknown",
+            interpolation,
+            did_you_mean(str(interpolation), INTERPOLATIONS),
+        )
+        problems.raise_if_any()
+        self.patch_size = patch_size
+        self.upsample = INTERPOLATIONS[interpolation]
+        generator = MaskGenerator(layers, patch_size.bit_length() - 1, width, channels)
+        # Few channels on large planes: twice as fast in this layout (docs/BENCHMARKS.md).
+        self.mask_generator = generator.to(memory_format=torch.channels_last)
+        self.pattern = (
+            nn.Parameter(torch.zeros(3, image_size, image_size)) if learn_pattern else None
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See :meth:`InputTransform.forward`."""
+        images = self.normalize(images)
+        mask = self._mask_of(images)
+        return images + mask if self.pattern is None else torch.addcmul(images, self.pattern, mask)
+
+    def mask(self, images: Tensor) -> Tensor:
+        """See :meth:`InputTransform.mask`."""
+        return self._mask_of(self.normalize(images)).expand(-1, 3, -1, -1)
+
+    def _mask_of(self, normalized: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, channels, S, S)."""
+        return self.upsample(self.mask_generator(normalized), self.image_size, self.patch_size)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """See :meth:`InputTransform.parameter_groups`."""
+        generator = list(self.mask_generator.parameters())
+        pattern = {} if self.pattern is None else {"pattern": [self.pattern]}
+        return {**pattern, "mask_generator": generator}

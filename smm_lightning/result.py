@@ -1,0 +1,94 @@
+"""``result.json``: everything that a report needs to know of a finished run.
+
+Reading and writing only: no torch, no Lightning, no Hydra is imported.
+"""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from smm_lightning.files import write_atomically
+
+FILE = "result.json"
+_PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> Path:
+    """Write ``result`` in one step, last of all files of a run.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    path = folder / FILE
+    write_atomically(path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_result(folder: Path, run_key: str | None = None) -> dict[str, Any] | None:
+    """The result of a finished run, or ``None`` if there is none.
+
+    Args:
+        folder: of the run.
+        run_key: if given, a result of another configuration counts as none.
+    """
+    try:
+        result: dict[str, Any] = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if run_key in (None, result.get("run_key")) else None
+
+
+def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[str, Any]:
+    """Accuracies under plain names, from the epochs' rows and the final test.
+
+    The best epoch is chosen on ``val`` where the dataset has it. Where it has none, it is the best
+    *test* epoch, as in the published code: optimistic, and ``selected_on`` says so.
+
+    Args:
+        history: rows of :class:`EpochRecorder`.
+        last: metrics of the final test of the last weights.
+    """
+    split = "val" if any("val/acc" in row for row in history) else "test"
+    tested = [row for row in history if f"{split}/acc" in row and "test/acc" in row]
+    best = max(tested, key=lambda row: row[f"{split}/acc"], default=None)
+    validated = [row["val/acc"] for row in history if "val/acc" in row]
+    seconds = [row["time/epoch_s"] for row in history]
+    return {
+        "test/acc_last": last["test/acc"],
+        "test/loss_last": last["test/loss"],
+        "test/acc_best": best["test/acc"] if best else last["test/acc"],
+        "best/epoch": int(best["epoch"]) if best else int(history[-1]["epoch"]),
+        "best/selected_on": split,
+        "val/acc": validated[-1] if validated else None,
+        "time/epoch_s": sum(seconds) / len(seconds),
+        "time/training_s": sum(seconds),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and commit."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the folder of this code; ``None`` without git or outside a checkout."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed program, fixed arguments
+            ["git", *arguments],  # noqa: S607 - git has no fixed place
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from smm_lightning import cli
+
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
+
+
+@pytest.fixture(scope="session")
+def official():
+    """Inputs, parameters and outputs of the published modules, by name."""
+    with np.load(Path(__file__).parent / "data" / "official_vectors.npz") as archive:
+        return {
+            name: torch.from_numpy(value) if (value := archive[name]).shape else value.item()
+            for name in archive.files
+        }
+
+
+@pytest.fixture
+def composed(tmp_path):
+    """Compose a configuration whose runs lie in the test's own folder."""
+    cli.register_resolvers()
+
+    def compose_with(*overrides):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", overrides=[f"paths.root={tmp_path}/runs", *overrides])
+
+    return compose_with

@@ -1,0 +1,37 @@
+"""Names of the published modules' state to ours."""
+
+import re
+
+from smm_lightning.method import SampleSpecificMask
+
+IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # inputs are normalised already
+
+
+def our_state(state, layers):
+    """``program`` and ``priority.*`` of ``InstancewiseVisualPrompt`` to our names."""
+    renamed = {}
+    for name, value in state.items():
+        if name == "program":
+            renamed["pattern"] = value
+            continue
+        kind, number, rest = re.fullmatch(r"priority\.(conv|bn)(\d)\.(\w+)", name).groups()
+        if number == "6":
+            renamed[f"mask_generator.head.{rest}"] = value
+        else:
+            part = {"conv": 0, "bn": 1}[kind]
+            renamed[f"mask_generator.blocks.{int(number) - 1}.{part}.{rest}"] = value
+    return renamed
+
+
+def published_prompt(official, case):
+    """Our module with the state of a case of the reference vectors."""
+    size, layers, patch, channels = official[f"{case}/config"].tolist()
+    prompt = SampleSpecificMask(
+        size, **IDENTITY, patch_size=patch, layers=layers, channels=channels
+    )
+    prefix = f"{case}/state/"
+    state = {k.removeprefix(prefix): v for k, v in official.items() if k.startswith(prefix)}
+    prompt.load_state_dict(
+        {k: v if hasattr(v, "shape") else __import__("torch").tensor(v) for k, v in our_state(state, layers).items()}
+    )
+    return prompt
