@@ -2,12 +2,14 @@
 
 import re
 
+import torch
+
 from smm_lightning.method import SampleSpecificMask
 
 IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # inputs are normalised already
 
 
-def our_state(state, layers):
+def our_state(state):
     """``program`` and ``priority.*`` of ``InstancewiseVisualPrompt`` to our names."""
     renamed = {}
     for name, value in state.items():
@@ -31,7 +33,6 @@ def published_prompt(official, case):
     )
     prefix = f"{case}/state/"
     state = {k.removeprefix(prefix): v for k, v in official.items() if k.startswith(prefix)}
-    prompt.load_state_dict(
-        {k: v if hasattr(v, "shape") else __import__("torch").tensor(v) for k, v in our_state(state, layers).items()}
-    )
+    state = {name: torch.as_tensor(value) for name, value in our_state(state).items()}
+    prompt.load_state_dict(state)
     return prompt

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smm_lightning.errors import UserError
+from smm_lightning.mapping import OneToOneMapping, RandomMapping, count_pairs, greedy_one_to_one
+from tests.reference import equations
+
+
+@pytest.mark.parametrize("case", ["mapping_a", "mapping_ties", "mapping_big"])
+def test_counts_and_mapping_equal_the_published_code(official, case):
+    expected = official[f"{case}/counts"]
+    predicted, targets = official[f"{case}/predicted_source"], official[f"{case}/target"]
+    counts = count_pairs(predicted, targets, *expected.shape)
+    assert torch.equal(counts, expected)
+    assert torch.equal(greedy_one_to_one(counts), official[f"{case}/mapping"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 6), st.integers(0, 30), st.integers(0, 2**32 - 1))
+def test_fast_equals_obvious_on_random_counts(classes, more, samples, seed):
+    generator = np.random.default_rng(seed)
+    source_classes = classes + more
+    predicted = generator.integers(0, source_classes, samples)
+    targets = generator.integers(0, classes, samples)
+    counts = equations.counts(predicted, targets, source_classes, classes)
+    ours = count_pairs(
+        torch.from_numpy(predicted), torch.from_numpy(targets), source_classes, classes
+    )
+    assert ours.dtype == torch.int64
+    assert np.array_equal(ours.numpy(), counts)
+    assert np.array_equal(greedy_one_to_one(ours).numpy(), equations.greedy(counts))
+
+
+def test_a_class_without_samples_gets_the_lowest_free_source():
+    counts = torch.zeros(5, 3, dtype=torch.int64)
+    counts[0, 2] = 4
+    assert greedy_one_to_one(counts).tolist() == [1, 2, 0]
+
+
+def test_logits_are_those_of_the_mapped_sources():
+    mapping = OneToOneMapping(6, 2, "epoch")
+    counts = torch.zeros(6, 2, dtype=torch.int64)
+    counts[4, 0] = counts[1, 1] = 1
+    assert mapping.refit(counts) == 2
+    assert mapping.refit(counts) == 0
+    logits = torch.arange(12.0).view(2, 6)
+    assert mapping(logits).tolist() == [[4.0, 1.0], [10.0, 7.0]]
+    rows = mapping.table(["x", "y"], list("abcdef"))
+    assert [(row["target"], row["source"]) for row in rows] == [("x", "e"), ("y", "b")]
+
+
+def test_random_mapping_is_injective_and_fixed_by_the_seed():
+    first, again, other = (RandomMapping(1000, 397, seed) for seed in (3, 3, 4))
+    assert torch.equal(first.index, again.index)
+    assert not torch.equal(first.index, other.index)
+    assert len(first.index.unique()) == 397
+
+
+def test_more_targets_than_sources_are_refused():
+    for build in (lambda: OneToOneMapping(3, 4, "once"), lambda: RandomMapping(3, 4, 0)):
+        with pytest.raises(UserError, match="4 target classes cannot each have one of 3"):
+            build()
+
+
+def test_an_unknown_refresh_is_refused_with_the_choices():
+    with pytest.raises(UserError, match="Did you mean 'epoch'"):
+        OneToOneMapping(3, 2, "epochs")
+
+
+def test_an_unfitted_mapping_is_never_used():
+    mapping = OneToOneMapping(3, 2, "epoch")
+    with pytest.raises(RuntimeError, match="before refit"):
+        mapping(torch.zeros(1, 3))
+    mapping.load_state_dict(OneToOneMapping(3, 2, "epoch").state_dict())
+    with pytest.raises(RuntimeError, match="before refit"):
+        mapping(torch.zeros(1, 3))
+
+
+def test_state_comes_back_and_a_damaged_one_is_refused():
+    mapping = OneToOneMapping(5, 2, "epoch")
+    mapping.load_state_dict({"index": torch.tensor([4, 2])})
+    assert mapping(torch.arange(5.0)[None]).tolist() == [[4.0, 2.0]]
+    for index in ([-1, 2], [5, 2], [2, 2]):
+        with pytest.raises(UserError, match="no choice of 2 different source classes below 5"):
+            mapping.load_state_dict({"index": torch.tensor(index)})

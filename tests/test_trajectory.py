@@ -1,0 +1,133 @@
+"""Eight epochs of the published method, step by step, through our LightningModule and Trainer."""
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.mapping import OneToOneMapping
+from smm_lightning.method import SampleSpecificMask
+from smm_lightning.module import ReprogrammingModule
+from smm_lightning.optimizer import GroupSettings, OptimizerSpec
+from tests.method.published import IDENTITY, our_state
+
+CLASSES, SOURCES = 4, 12
+
+
+class FixedOrder(L.LightningDataModule):
+    """The same batches, in the same order, for training, counting and testing."""
+
+    evaluation_splits = ("test",)
+
+    def __init__(self, images, targets, batch_size):
+        super().__init__()
+        samples = [
+            {"image": image, "target": target, "index": torch.tensor(number)}
+            for number, (image, target) in enumerate(zip(images, targets, strict=True))
+        ]
+        self.loader = DataLoader(samples, batch_size=batch_size)
+
+    def train_dataloader(self):
+        return self.loader
+
+    def val_dataloader(self):
+        return self.loader
+
+    def mapping_batches(self, device):
+        return iter(self.loader)
+
+
+class Watch(L.Callback):
+    """Notes what the reference file has."""
+
+    def __init__(self):
+        self.losses, self.mappings, self.rates, self.accuracies = [], [], [], []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+        if batch_idx == 0:
+            self.mappings.append(module.label_mapping.index.tolist())
+            self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    def on_validation_end(self, trainer, module):
+        self.accuracies.append(trainer.callback_metrics["test/acc"].item())
+
+
+@pytest.fixture(scope="module")
+def trained(official):
+    case = {k.removeprefix("trajectory/"): v for k, v in official.items() if "trajectory/" in k}
+    batch_size, epochs, *milestones = case["batch_epochs_milestones"].tolist()
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, SOURCES),
+    )
+    parameters = [case[f"backbone/{n}"] for n in ("conv_weight", "conv_bias", "linear_weight", "linear_bias")]
+    for own, value in zip(network.parameters(), parameters, strict=True):
+        own.data.copy_(value)
+    names = [str(number) for number in range(SOURCES)]
+    backbone = FrozenBackbone(network, "tiny", 32, (0.0,) * 3, (1.0,) * 3, names)
+    prompt = SampleSpecificMask(32, **IDENTITY)
+    initial = {k.removeprefix("init/"): v for k, v in case.items() if k.startswith("init/")}
+    initial = {name: torch.as_tensor(value) for name, value in our_state(initial).items()}
+    prompt.load_state_dict(initial)
+    rate = GroupSettings(lr=0.01, decay=0.1)
+    module = ReprogrammingModule(
+        prompt,
+        backbone,
+        OneToOneMapping(SOURCES, CLASSES, "epoch"),
+        OptimizerSpec(epochs, "published", rate, rate),
+        names[:CLASSES],
+        {},
+    )
+    assert module.optimizer.milestones == milestones
+    watch = Watch()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[watch],
+    )
+    trainer.fit(module, datamodule=FixedOrder(case["x"], case["y"], batch_size))
+    return module, watch, case
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+class TestTrajectory:
+    def test_mapping_of_every_epoch(self, trained):
+        _, watch, case = trained
+        assert watch.mappings == case["mappings"].tolist()
+
+    def test_rates_of_every_epoch(self, trained):
+        _, watch, case = trained
+        torch.testing.assert_close(torch.tensor(watch.rates).double(), case["lr_used"])
+
+    def test_loss_of_every_step(self, trained):
+        _, watch, case = trained
+        losses = torch.tensor(watch.losses).double()
+        torch.testing.assert_close(losses, case["losses"], rtol=2e-4, atol=2e-5)
+
+    def test_accuracy_after_every_epoch(self, trained):
+        _, watch, case = trained
+        found = torch.tensor(watch.accuracies).double()
+        torch.testing.assert_close(found, case["accuracy_eval_after_epoch"])
+
+    def test_final_state(self, trained):
+        module, _, case = trained
+        final = {k.removeprefix("final/"): v for k, v in case.items() if k.startswith("final/")}
+        own = module.input_transform.state_dict()
+        expected = our_state(final)
+        assert own.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                own[name], torch.as_tensor(value), rtol=1e-3, atol=2e-4, msg=name
+            )
