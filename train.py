@@ -37,7 +37,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     folder, key = Path(cfg.paths.run), cli.run_key(cfg)
     finished = None if cfg.force else read_result(folder, key)
     if finished is not None:
-        print("This run was finished before; force=true runs it again.")  # noqa: T201
+        print("This run was finished before; force=true runs it again.")
         return finished
 
     from smm_lightning.assembly import assemble, make_logger, make_trainer
@@ -77,14 +77,16 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
     """Accuracy, where the files are, and how to go on."""
     last, best = 100 * result["test/acc_last"], 100 * result["test/acc_best"]
     epoch, split = result["best/epoch"] + 1, result["best/selected_on"]
-    print(f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})")  # noqa: T201
+    print(
+        f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})"
+    )
     if cfg.trainer.get("fast_dev_run"):
         return
     folder = Path(cfg.paths.run)
     kept = [word for word in overrides if word.split("=")[0] not in ("epochs", "ckpt_path")]
     more = [*kept, f"epochs={2 * cfg.epochs}", f"ckpt_path={folder / 'last.ckpt'}"]
-    print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")  # noqa: T201
-    print(f"continue      python train.py {shlex.join(more)}")  # noqa: T201
+    print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")
+    print(f"continue      python train.py {shlex.join(more)}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -69,15 +69,11 @@ def assemble(cfg: DictConfig) -> Parts:
     assert data is not None
 
     data.setup()
-    mapping = build(
-        cfg.mapping, source_classes=spec.source_classes, classes=len(data.class_names)
-    )
+    mapping = build(cfg.mapping, source_classes=spec.source_classes, classes=len(data.class_names))
     backbone = spec.build()
     identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
     identity |= {"seed": cfg.seed, "image_size": spec.image_size}
-    module = ReprogrammingModule(
-        method, backbone, mapping, optimizer, data.class_names, identity
-    )
+    module = ReprogrammingModule(method, backbone, mapping, optimizer, data.class_names, identity)
     return Parts(data, module)
 
 
@@ -116,7 +112,11 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
         enough = gpus >= (trainer.devices if isinstance(trainer.devices, int) else 1)
         cure = "Use trainer=cpu or fewer trainer.devices."
         problems.require(
-            enough, "trainer.devices", f"this machine has {gpus} CUDA devices", trainer.devices, cure
+            enough,
+            "trainer.devices",
+            f"this machine has {gpus} CUDA devices",
+            trainer.devices,
+            cure,
         )
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not gpus)
     problems.require(

@@ -51,7 +51,9 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
         UserError: If the file is missing, damaged, or not a checkpoint of this program.
     """
     if not path.is_file():
-        raise problem("ckpt_path", "no such file", str(path), "Runs leave last.ckpt in their folder.")
+        raise problem(
+            "ckpt_path", "no such file", str(path), "Runs leave last.ckpt in their folder."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not notice a flipped byte

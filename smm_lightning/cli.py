@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -32,10 +32,8 @@ USAGE_ERROR = 2
 
 def result_relevant(config: DictConfig) -> dict[str, Any]:
     """The part of the configuration that decides about the result."""
-    plain: dict[str, Any] = {}
-    for key in config:
-        if key not in _NO_PART_OF_THE_RESULT and key != "run":
-            plain[str(key)] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+    everything = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+    plain = {k: v for k, v in everything.items() if k not in _NO_PART_OF_THE_RESULT}
     for group, keys in _NO_PART_OF_THE_RESULT_IN.items():
         plain[group] = {k: v for k, v in (plain.get(group) or {}).items() if k not in keys}
     return plain
@@ -65,7 +63,7 @@ def register_resolvers() -> None:
 def exit_with(error: UserError) -> NoReturn:
     """Print every problem on a line of its own and leave with exit status 2."""
     for line in error.problems:
-        print(f"error: {line}", file=sys.stderr)  # noqa: T201
+        print(f"error: {line}", file=sys.stderr)
     sys.exit(USAGE_ERROR)
 
 
@@ -94,7 +92,7 @@ def check_overrides(arguments: list[str], config_dir: Path, config_name: str) ->
         if name not in groups:
             fields.append(override)
         elif _check_choices(override, config_dir / name, problems) and not override.is_delete():
-            choices.append(f"{override.input_line.split('=')[0]}={_values(override)[0]}")
+            choices.append(f"{name}={_values(override)[0]}")
     if not problems.found:
         _check_fields(fields, groups, choices, config_dir, config_name, problems)
     problems.raise_if_any()
@@ -194,5 +192,5 @@ def print_config(config: DictConfig) -> None:
             branch = tree.add(str(key))
             branch.add(Syntax(text, "yaml", background_color="default"))
         else:
-            tree.add(f"{key}: {node}")
+            tree.add(f"{key!s}: {node}")
     Console().print(tree)

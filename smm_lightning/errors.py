@@ -8,7 +8,7 @@ _NOTHING = object()
 
 
 class UserError(Exception):
-    """Bad configuration or a bad file. Shown without a traceback; ``str`` has a line per problem."""
+    """Bad configuration or a bad file, shown without a traceback; a line per problem."""
 
     @property
     def problems(self) -> list[str]:

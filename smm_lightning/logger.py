@@ -18,7 +18,7 @@ def wandb_logger(mode: str = "auto", **options: Any) -> WandbLogger:
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
         if mode == "offline":
-            print("wandb: no key found, logging offline; `wandb sync <folder>` uploads it later")  # noqa: T201
+            print("wandb: no key found, logging offline; `wandb sync <folder>` uploads it later")
     Path(options["save_dir"]).mkdir(parents=True, exist_ok=True)
     return WandbLogger(mode=mode, **options)
 

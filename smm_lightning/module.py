@@ -44,7 +44,7 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: OptimizerSpec,
         class_names: list[str],
         identity: dict[str, Any],
-    ):
+    ) -> None:
         super().__init__()
         self.input_transform = input_transform
         self.backbone = backbone
@@ -100,11 +100,16 @@ class ReprogrammingModule(L.LightningModule):
             )
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(
+        self,
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002 - Lightning's signature
+        dataloader_idx: int = 0,
+    ) -> None:
         """Accuracy on the split of this loader."""
         self._evaluate(self._datamodule.evaluation_splits[dataloader_idx], batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - likewise
         """Accuracy on the test images."""
         self._evaluate("test", batch)
 
@@ -135,7 +140,7 @@ class ReprogrammingModule(L.LightningModule):
         problems.raise_if_any()
 
     def describe(self) -> dict[str, Any]:
-        """Facts for ``result.json``: parameters, device, and which source class serves which target."""
+        """Facts for ``result.json``: parameters, device, and the label mapping with names."""
         trained = self.input_transform.parameter_groups()
         counts = {name: sum(p.numel() for p in group) for name, group in trained.items()}
         cuda = self.device.type == "cuda"
@@ -152,17 +157,19 @@ class ReprogrammingModule(L.LightningModule):
         targets = batch["target"]
         logits = self(batch["image"])
         loss = cross_entropy(logits, targets)
-        accuracy, mean_loss = self.accuracies[f"{split}_acc"], self.losses[f"{split}_loss"]
-        batch_accuracy = accuracy(logits.detach(), targets)  # type: ignore[operator]
-        mean_loss(loss.detach(), len(targets))  # type: ignore[operator]
-        per_epoch = {"on_step": False, "on_epoch": True, "add_dataloader_idx": False}
-        self.log(f"{split}/acc", accuracy, **per_epoch)  # type: ignore[arg-type]
-        self.log(f"{split}/loss", mean_loss, **per_epoch)  # type: ignore[arg-type]
+        accuracy = cast("MulticlassAccuracy", self.accuracies[f"{split}_acc"])
+        mean_loss = cast("MeanMetric", self.losses[f"{split}_loss"])
+        batch_accuracy: Tensor = accuracy(logits.detach(), targets)
+        mean_loss(loss.detach(), len(targets))
+        for name, metric in (("acc", accuracy), ("loss", mean_loss)):
+            self.log(
+                f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
+            )
         return loss, batch_accuracy
 
     @torch.inference_mode()
     def _count_predictions(self) -> Tensor:
-        """d (S, T) over the training images of this epoch, in eval mode, summed over all ranks."""
+        """D (S, T) over the training images of this epoch, in eval mode, summed over all ranks."""
         was_training = self.input_transform.training
         self.input_transform.eval()
         counts: Tensor | None = None

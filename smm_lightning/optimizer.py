@@ -1,5 +1,6 @@
 """One Adam with named groups, each with its own step schedule (paper appendix; PAPER_MAP.md)."""
 
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class OptimizerSpec:
         milestones: str | Sequence[int],
         pattern: GroupSettings,
         mask_generator: GroupSettings,
-    ):
+    ) -> None:
         self.settings = {"pattern": pattern, "mask_generator": mask_generator}
         problems = Problems()
         problems.require(epochs >= 1, "epochs", "must be at least 1", epochs)
@@ -114,7 +115,7 @@ def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int
         return [epoch for epoch in at if epoch > 0]
     listed = list(milestones)
     problems.require(
-        all(a < b for a, b in zip(listed, listed[1:], strict=False)),
+        all(a < b for a, b in itertools.pairwise(listed)),
         "optimizer.milestones",
         "must increase",
         listed,

@@ -1,5 +1,7 @@
 """Eight epochs of the published method, step by step, through our LightningModule and Trainer."""
 
+import re
+
 import lightning as L
 import pytest
 import torch
@@ -14,6 +16,9 @@ from smm_lightning.optimizer import GroupSettings, OptimizerSpec
 from tests.method.published import IDENTITY, our_state
 
 CLASSES, SOURCES = 4, 12
+# A bias in front of BatchNorm has no influence on the loss, so its gradient is rounding error alone
+# and differs between orders of summation, even between one and two threads.
+DRIFTING = re.compile(r"mask_generator\.blocks\.\d\.(0\.bias|1\.running_mean)")
 
 
 class FixedOrder(L.LightningDataModule):
@@ -66,7 +71,9 @@ def trained(official):
         nn.Flatten(),
         nn.Linear(8, SOURCES),
     )
-    parameters = [case[f"backbone/{n}"] for n in ("conv_weight", "conv_bias", "linear_weight", "linear_bias")]
+    parameters = [
+        case[f"backbone/{n}"] for n in ("conv_weight", "conv_bias", "linear_weight", "linear_bias")
+    ]
     for own, value in zip(network.parameters(), parameters, strict=True):
         own.data.copy_(value)
     names = [str(number) for number in range(SOURCES)]
@@ -114,12 +121,16 @@ class TestTrajectory:
     def test_loss_of_every_step(self, trained):
         _, watch, case = trained
         losses = torch.tensor(watch.losses).double()
-        torch.testing.assert_close(losses, case["losses"], rtol=2e-4, atol=2e-5)
+        torch.testing.assert_close(losses, case["losses"], rtol=1e-4, atol=5e-5)
 
     def test_accuracy_after_every_epoch(self, trained):
+        # Eval mode sees the running means, which contain the drifting biases (below) and lag behind
+        # them: in the first epochs a few of the 48 samples may fall on the other side.
         _, watch, case = trained
         found = torch.tensor(watch.accuracies).double()
-        torch.testing.assert_close(found, case["accuracy_eval_after_epoch"])
+        expected = case["accuracy_eval_after_epoch"]
+        torch.testing.assert_close(found[4:], expected[4:])
+        torch.testing.assert_close(found[:4], expected[:4], rtol=0, atol=4.5 / 48)
 
     def test_final_state(self, trained):
         module, _, case = trained
@@ -128,6 +139,19 @@ class TestTrajectory:
         expected = our_state(final)
         assert own.keys() == expected.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(
-                own[name], torch.as_tensor(value), rtol=1e-3, atol=2e-4, msg=name
-            )
+            if not DRIFTING.fullmatch(name):
+                torch.testing.assert_close(
+                    own[name], torch.as_tensor(value), rtol=5e-4, atol=1e-4, msg=name
+                )
+
+    def test_biases_before_batch_norm_only_drift(self, trained):
+        """Their true gradient is zero; Adam makes steps of up to lr out of its rounding error."""
+        module, _, case = trained
+        prefix = "init/"
+        start = {k.removeprefix(prefix): v for k, v in case.items() if k.startswith(prefix)}
+        farthest = 3 * case["lr_used"][:, 1].sum().item()  # three steps an epoch, each at most lr
+        drifting = [name for name in our_state(start) if name.endswith(".0.bias")]
+        assert len(drifting) == 4
+        for name in drifting:
+            moved = module.input_transform.state_dict()[name] - our_state(start)[name]
+            assert moved.abs().max() <= farthest * 1.01

@@ -22,7 +22,7 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> int:
     for convolution, norm in pairs:
         conv = network.get_submodule(convolution)
         bn = network.get_submodule(norm)
-        fused = fuse_conv_bn_eval(conv, bn)  # type: ignore[type-var]
+        fused = fuse_conv_bn_eval(conv, bn)  # type: ignore[type-var, arg-type]
         conv.weight = nn.Parameter(fused.weight, requires_grad=False)  # type: ignore[arg-type]
         conv.bias = nn.Parameter(fused.bias, requires_grad=False)  # type: ignore[arg-type]
         # timm's BatchNormAct2d is a BatchNorm with its activation inside.

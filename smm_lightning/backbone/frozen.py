@@ -41,7 +41,7 @@ class FrozenBackbone(nn.Module):
         *,
         folded: bool = True,
         channels_last: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         self.name = name
         self.image_size = image_size
@@ -65,7 +65,8 @@ class FrozenBackbone(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
         """Take the network along to another device or precision."""
         self.network._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
 def fingerprint(network: nn.Module) -> str:

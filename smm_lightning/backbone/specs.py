@@ -1,6 +1,6 @@
-"""Which frozen networks there are. A spec is cheap: it knows the facts; ``build`` loads the network.
+"""Which frozen networks there are. A spec knows the facts; ``build`` loads the network.
 
-So a configuration can be checked as a whole before any weights are read.
+A spec is cheap, so a configuration can be checked as a whole before any weights are read.
 """
 
 import re
@@ -152,7 +152,7 @@ class EfficientNetLite0(BackboneSpec):
         return network
 
     def translate(self, weights: Weights) -> Weights:
-        """The package names its tensors otherwise, in the order of timm's: pair them by position."""
+        """The package has other names in the order of timm's: pair them by position."""
         names = list(self.architecture().state_dict())
         if list(weights)[:1] == names[:1] or len(weights) != len(names):
             return weights

@@ -21,7 +21,9 @@ def require_file(path: str | None) -> Path | None:
         return None
     file = Path(path).expanduser()
     if not file.is_file():
-        raise problem("backbone.weights", "no such file", str(file), "Give the path of a weight file.")
+        raise problem(
+            "backbone.weights", "no such file", str(file), "Give the path of a weight file."
+        )
     return file
 
 
@@ -40,7 +42,7 @@ def read_weights(file: Path) -> Weights:
     except Exception as error:  # every library has its own for a broken file
         raise problem(
             f"backbone.weights: {file}",
-            "cannot be read as a file of tensors; it may be truncated, or a web page saved by mistake",
+            "is no readable file of tensors; it may be truncated, or a web page saved by mistake",
             cure="Download it again.",
         ) from error
     for key in ("state_dict", "model"):

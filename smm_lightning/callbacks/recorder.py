@@ -1,4 +1,4 @@
-"""The history of a run: a row an epoch, in memory, in the checkpoint, in a CSV and on the screen."""
+"""The history of a run: a row an epoch, in the checkpoint, in a CSV and on the screen."""
 
 import csv
 import io
@@ -21,18 +21,28 @@ class EpochRecorder(Callback):
         path: of the CSV, rewritten as a whole after every epoch; ``None`` writes none.
     """
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.history: list[Row] = []
         self._started = 0.0
+        self._evaluated = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Start the clock of the epoch."""
         self._started = time.perf_counter()
+        self._evaluated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Note that this epoch has test metrics; Lightning keeps those of earlier epochs."""
+        self._evaluated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Add the row of this epoch."""
-        metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if "/" in k}
+        metrics = {
+            name: value.item()
+            for name, value in trainer.callback_metrics.items()
+            if "/" in name and (self._evaluated or not name.startswith(("test/", "val/")))
+        }
         rates = {f"lr/{g['name']}": g["lr"] for g in trainer.optimizers[0].param_groups}
         seconds = time.perf_counter() - self._started
         row = {"epoch": trainer.current_epoch, **metrics, **rates, "time/epoch_s": seconds}
@@ -40,7 +50,7 @@ class EpochRecorder(Callback):
         if trainer.is_global_zero:
             if self.path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 write_atomically(self.path, as_csv(self.history).encode())
-            print(epoch_line(self.history, trainer.max_epochs or 0), flush=True)  # noqa: T201
+            print(epoch_line(self.history, trainer.max_epochs or 0), flush=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The history goes into the checkpoint."""
@@ -68,9 +78,8 @@ def epoch_line(history: list[Row], epochs: int) -> str:
     parts = [f"epoch {done:>{len(str(epochs))}}/{epochs}"]
     if "train/loss" in row:
         parts.append(f"loss {row['train/loss']:.3f}")
-    for split in ("train", "val", "test"):
-        if f"{split}/acc" in row:
-            parts.append(f"{split} {100 * row[f'{split}/acc']:.1f} %")
+    shown = [split for split in ("train", "val", "test") if f"{split}/acc" in row]
+    parts += [f"{split} {100 * row[f'{split}/acc']:.1f} %" for split in shown]
     mean = sum(past["time/epoch_s"] for past in history) / len(history)
     parts += [f"{row['time/epoch_s']:.1f} s", f"{clock(mean * (epochs - done))} left"]
     return "  ".join(parts)

@@ -39,7 +39,7 @@ class ResizedImages(Dataset[dict[str, Tensor | int]]):
         chosen: numbers of the samples that take part.
     """
 
-    def __init__(self, split: Split, size: int, chosen: NDArray[np.int64]):
+    def __init__(self, split: Split, size: int, chosen: NDArray[np.int64]) -> None:
         self.split = split
         self.size = size
         self.chosen = chosen
@@ -92,7 +92,7 @@ class ImageDataModule(L.LightningDataModule):
         seed: int = 0,
         size: int = 224,
         augmented: bool = True,
-    ):
+    ) -> None:
         super().__init__()
         problems = Problems()
         problems.require(batch_size >= 1, "dataset.batch_size", "must be at least 1", batch_size)
@@ -154,7 +154,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def mapping_batches(self, device: torch.device) -> Iterator[Batch]:
-        """This epoch's training images, cropped as in training, in their own order: for counting."""
+        """For counting: the epoch's training images, cropped as in training, in their own order."""
         for batch in self._loader("train"):
             moved: Batch = {key: batch[key].to(device) for key in Batch.__annotations__}  # type: ignore[assignment]
             yield self._prepared(moved, training=True)

@@ -29,7 +29,7 @@ class DerivedBatchSampler(Sampler[list[int]]):
         epoch: Callable[[], int] | None = None,
         rank: int = 0,
         world: int = 1,
-    ):
+    ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed

@@ -24,7 +24,7 @@ class Split(ABC):
         labels: class number of every image.
     """
 
-    def __init__(self, name: str, labels: Sequence[int]):
+    def __init__(self, name: str, labels: Sequence[int]) -> None:
         self.name = name
         self.labels = np.asarray(labels, dtype=np.int64)
 
@@ -49,7 +49,7 @@ class ArraySplit(Split):
         labels: class number of every image.
     """
 
-    def __init__(self, name: str, images: NDArray[np.uint8], labels: Sequence[int]):
+    def __init__(self, name: str, images: NDArray[np.uint8], labels: Sequence[int]) -> None:
         super().__init__(name, labels)
         self.images = images
 
@@ -67,7 +67,7 @@ class FileSplit(Split):
         labels: class number of every image.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], labels: Sequence[int]):
+    def __init__(self, name: str, paths: Sequence[Path], labels: Sequence[int]) -> None:
         super().__init__(name, labels)
         self.paths = list(paths)
 
@@ -158,7 +158,7 @@ class ImageFolder(Source):
 
     def __init__(
         self, root: str | None, train: str = "train", test: str = "test", val: str = "val"
-    ):
+    ) -> None:
         if root is None:
             raise problem(
                 "dataset.source.root",

@@ -56,7 +56,7 @@ class OneToOneMapping(LabelMapping):
 
     index: Tensor
 
-    def __init__(self, source_classes: int, classes: int, refresh: Refresh):
+    def __init__(self, source_classes: int, classes: int, refresh: Refresh) -> None:
         super().__init__()
         require_enough_sources(source_classes, classes)
         if refresh not in ("never", "once", "epoch"):
@@ -116,7 +116,7 @@ class OneToOneMapping(LabelMapping):
 
     def _valid(self, index: Tensor) -> bool:
         inside = bool(((index >= 0) & (index < self.source_classes)).all())
-        return inside and len(index.unique()) == len(index)
+        return inside and len(set(index.tolist())) == len(index)
 
 
 class RandomMapping(OneToOneMapping):
@@ -131,7 +131,7 @@ class RandomMapping(OneToOneMapping):
         UserError: If T > S.
     """
 
-    def __init__(self, source_classes: int, classes: int, seed: int):
+    def __init__(self, source_classes: int, classes: int, seed: int) -> None:
         super().__init__(source_classes, classes, refresh="never")
         generator = torch.Generator().manual_seed(seed)
         self._set(torch.randperm(source_classes, generator=generator)[:classes])

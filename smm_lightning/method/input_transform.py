@@ -22,8 +22,10 @@ class InputTransform(nn.Module, ABC):
 
     input_size: int
     augmented: bool = True
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.image_size = image_size
         self.input_size = image_size
@@ -33,7 +35,7 @@ class InputTransform(nn.Module, ABC):
 
     def normalize(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1] to zero mean and unit variance of the pre-training images."""
-        return (images - self.mean) / self.std  # type: ignore[operator]
+        return (images - self.mean) / self.std
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From the coarse mask to the size of the image (paper section 3.3; Table 5 compares these three)."""
+"""From the coarse mask to the image's size (paper section 3.3; Table 5 compares the three)."""
 
 from collections.abc import Callable
 

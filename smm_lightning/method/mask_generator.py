@@ -24,10 +24,12 @@ class MaskGenerator(nn.Module):
         UserError: If an argument is out of range.
     """
 
-    def __init__(self, layers: int = 5, poolings: int = 3, width: int = 8, channels: int = 3):
+    def __init__(
+        self, layers: int = 5, poolings: int = 3, width: int = 8, channels: int = 3
+    ) -> None:
         super().__init__()
         problems = Problems()
-        problems.require(layers >= 2, "method.layers", "must be at least 2", layers)
+        problems.require(layers > 1, "method.layers", "must be at least 2", layers)
         problems.require(
             0 <= poolings < layers,
             "method.patch_size",

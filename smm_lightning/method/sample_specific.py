@@ -46,7 +46,7 @@ class SampleSpecificMask(InputTransform):
         channels: int = 3,
         interpolation: str = "patchwise",
         learn_pattern: bool = True,
-    ):
+    ) -> None:
         super().__init__(image_size, mean, std)
         problems = Problems()
         problems.require(

@@ -25,7 +25,11 @@ class FramePrompt(InputTransform):
         UserError: If the frame is wider than half the input or narrower than a pixel.
     """
 
-    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float], frame: float):
+    frame_mask: Tensor
+
+    def __init__(
+        self, image_size: int, mean: Sequence[float], std: Sequence[float], frame: float
+    ) -> None:
         super().__init__(image_size, mean, std)
         width = int(image_size * frame)
         problems = Problems()
@@ -53,7 +57,7 @@ class FramePrompt(InputTransform):
 
     def mask(self, images: Tensor) -> Tensor:
         """See :meth:`InputTransform.mask`."""
-        return self.frame_mask.expand(len(images), -1, -1, -1)  # type: ignore[operator, no-any-return]
+        return self.frame_mask.expand(len(images), -1, -1, -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """See :meth:`InputTransform.parameter_groups`."""
@@ -78,17 +82,18 @@ class PadPrompt(InputTransform):
     """
 
     augmented = False
+    border_mask: Tensor
 
     def __init__(
         self, image_size: int, mean: Sequence[float], std: Sequence[float], native_size: int
-    ):
+    ) -> None:
         super().__init__(image_size, mean, std)
         if not 1 <= native_size < image_size:
             raise problem(
                 "dataset.native_size",
                 f"the pad method needs images smaller than the backbone's input of {image_size}",
                 native_size,
-                "Use a smaller dataset.native_size, a larger backbone.image_size or another method.",
+                "Use a smaller dataset.native_size, or a larger backbone.image_size.",
             )
         self.input_size = native_size
         before = (image_size - native_size + 1) // 2
@@ -110,7 +115,7 @@ class PadPrompt(InputTransform):
 
     def mask(self, images: Tensor) -> Tensor:
         """See :meth:`InputTransform.mask`."""
-        return self.border_mask.expand(len(images), -1, -1, -1)  # type: ignore[operator, no-any-return]
+        return self.border_mask.expand(len(images), -1, -1, -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """See :meth:`InputTransform.parameter_groups`."""

@@ -1,0 +1,45 @@
+# `make help` lists the targets. Everything lives in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint format clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Set up .venv with everything (about 6 GB, most of it CUDA)
+
+# uv where it is installed, else venv and pip; constraints.txt holds the versions tested together.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11. Use make PYTHON=python3.12 ..." >&2; exit 2; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  set -ex; uv venv --quiet --clear --python $(PYTHON) $(VENV); \
+	  uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev]'; \
+	else \
+	  set -ex; $(PYTHON) -m venv --clear $(VENV); \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+train: $(INSTALLED) ## Train SMM on real images with a frozen ImageNet classifier (2 minutes on 2 cores)
+	$(BIN)/python train.py
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED) ## Check format, lint, types and YAML
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict conf .github .pre-commit-config.yaml
+
+format: $(INSTALLED) ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info
