@@ -157,23 +157,14 @@ def _silence_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def make_trainer(
-    cfg: DictConfig, parts: Parts, recorder: Callback, logger: Logger | None
-) -> L.Trainer:
-    """The trainer, with checkpoints that follow ``val`` where the dataset has it, else ``test``.
-
-    Progress is a bar on a terminal and a line an epoch elsewhere.
-    """
+def make_trainer(cfg: DictConfig, recorder: Callback, logger: Logger | None) -> L.Trainer:
+    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere."""
     _silence_lightning()
-    split = "val" if "val" in parts.data.evaluation_splits else "test"
     on_terminal = sys.stdout.isatty()
-    callbacks = [recorder, *([RichProgressBar(leave=False)] if on_terminal else [])]
-    for node in (cfg.get("callbacks") or {}).values():
-        follow = {"monitor": f"{split}/acc"} if OmegaConf.is_missing(node, "monitor") else {}
-        callbacks.append(instantiate(node, **follow))
+    callbacks = [instantiate(node) for node in (cfg.get("callbacks") or {}).values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=callbacks,
+        callbacks=[recorder, *([RichProgressBar(leave=False)] if on_terminal else []), *callbacks],
         logger=logger or False,
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=on_terminal,

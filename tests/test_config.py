@@ -1,0 +1,163 @@
+"""Every YAML file composes and builds; a new file is tested without touching this one."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from smm_lightning import cli
+from smm_lightning.assembly import assemble, build
+from smm_lightning.backbone import BackboneSpec
+from smm_lightning.dataset import ImageDataModule
+from smm_lightning.mapping import LabelMapping
+from smm_lightning.method import InputTransform
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("dataset", "method", "backbone", "mapping")
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def everything():
+    groups = [p.name for p in CONF.iterdir() if p.is_dir() and p.name != "hydra"]
+    return [(group, choice) for group in groups for choice in choices(group)]
+
+
+@pytest.mark.parametrize(("group", "choice"), everything())
+def test_composes_and_resolves(composed, group, choice):
+    overrides = ["dataset.source.root=x"] if choice == "imagefolder" else []
+    cfg = composed(f"{group}={choice}", *overrides)
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_targets_lie_in_the_package_of_the_group(composed, group):
+    for choice in choices(group):
+        cfg = composed(f"{group}={choice}")
+        assert cfg[group]._target_.startswith(f"smm_lightning.{group}."), choice
+
+
+@pytest.mark.parametrize("choice", choices("method"))
+def test_method_builds(composed, choice):
+    cfg = composed(f"method={choice}")
+    method = build(cfg.method, image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert isinstance(method, InputTransform)
+    assert cfg.method.name == choice
+    images = torch.rand(2, 3, method.input_size, method.input_size)
+    assert method(images).shape == method.mask(images).shape == (2, 3, 128, 128)
+
+
+@pytest.mark.parametrize("choice", choices("mapping"))
+def test_mapping_builds(composed, choice):
+    cfg = composed(f"mapping={choice}")
+    mapping = build(cfg.mapping, source_classes=20, classes=10)
+    assert isinstance(mapping, LabelMapping)
+    assert cfg.mapping.name == choice
+
+
+@pytest.mark.parametrize("choice", choices("backbone"))
+def test_backbone_builds(composed, choice):
+    cfg = composed(
+        f"backbone={choice}", "backbone.pretrained=false" if choice != "tiny" else "seed=0"
+    )
+    spec = build(cfg.backbone, name=cfg.backbone.name)
+    assert isinstance(spec, BackboneSpec)
+    if choice != "vit_b32":  # half a gigabyte; built in tests/backbone
+        backbone = spec.build()
+        images = torch.randn(1, 3, spec.image_size, spec.image_size)
+        assert backbone(images).shape == (1, spec.source_classes)
+        assert len(backbone.class_names) == spec.source_classes
+
+
+@pytest.mark.parametrize("choice", choices("dataset"))
+def test_dataset_builds(composed, choice):
+    cfg = composed(f"dataset={choice}")
+    if choice == "imagefolder":
+        cfg.dataset.source.root = "somewhere"
+    assert isinstance(build(cfg.dataset, size=32), ImageDataModule)
+
+
+@pytest.mark.parametrize("choice", choices("callbacks"))
+def test_callbacks_build(composed, choice):
+    cfg = composed(f"callbacks={choice}")
+    for node in cfg.callbacks.values():
+        instantiate(node)
+
+
+def test_paper_settings_of_the_backbones(composed):
+    resnet, vit = composed("backbone=resnet50"), composed("backbone=vit_b32")
+    assert resnet.backbone.weights_name == "IMAGENET1K_V2"
+    assert composed("backbone=resnet18").backbone.weights_name == "IMAGENET1K_V1"
+    assert (resnet.method.layers, resnet.optimizer.mask_generator.lr) == (5, 0.01)
+    assert (vit.method.layers, vit.optimizer.mask_generator.lr) == (6, 0.001)
+    assert (vit.optimizer.mask_generator.decay, vit.optimizer.pattern.decay) == (1.0, 0.1)
+    assert vit.backbone.image_size == 384
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_run_of_an_experiment_composes_to_a_run_of_its_own(experiment):
+    cli.register_resolvers()
+    from hydra import compose, initialize_config_dir
+
+    root = "dataset.source.root=x"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[f"experiment={experiment}"], return_hydra_config=True)
+        sweep = dict(cfg.hydra.sweeper.params or {})
+        axes = [
+            [f"{key}={value}" for value in str(values).split(",")] for key, values in sweep.items()
+        ]
+        names = [
+            cli.run_name(compose("train", overrides=[f"experiment={experiment}", root, *job]))
+            for job in itertools.product(*axes)
+        ]
+    assert len(set(names)) == len(names)
+    if experiment == "cifar10_subset":
+        assert len(names) == 6
+
+
+def test_run_name_follows_what_decides_about_the_result(composed):
+    cfg = composed()
+    name = cli.run_name(cfg)
+    assert name.startswith("digits-smm-efficientnet_lite0-ilm-s0-")
+    for same in ("trainer=cpu", "logger=csv", "dataset.num_workers=2", "force=true"):
+        assert cli.run_name(composed(same)) == name, same
+    for other in ("seed=1", "method=full", "epochs=3", "optimizer.pattern.lr=0.1", "mapping=flm"):
+        assert cli.run_name(composed(other)) != name, other
+    assert cfg.paths.run.endswith(name)
+
+
+def test_all_problems_of_a_configuration_are_found_together(composed):
+    from smm_lightning.errors import UserError
+
+    cfg = composed(
+        "backbone=tiny",
+        "method.patch_size=7",
+        "dataset.batch_size=0",
+        "optimizer.pattern.lr=-1",
+        "optimizer.milestones=papr",
+        "seed=-3",
+        "trainer.precision=16-mixed",
+        "trainer.accelerator=cpu",
+    )
+    with pytest.raises(UserError) as error:
+        assemble(cfg)
+    assert sorted(line.split(":")[0] for line in error.value.problems) == [
+        "dataset.batch_size",
+        "method.patch_size",
+        "optimizer.milestones",
+        "optimizer.pattern.lr",
+        "seed",
+        "trainer.precision",
+    ]
+
+
+def test_more_classes_than_the_backbone_has_are_refused(composed):
+    from smm_lightning.errors import UserError
+
+    with pytest.raises(UserError, match="10 target classes cannot each have one of 9"):
+        assemble(composed("backbone=tiny", "backbone.classes=9"))

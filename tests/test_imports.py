@@ -1,0 +1,70 @@
+"""Imports point one way: the concepts know nothing of each other, the shell knows them all."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "smm_lightning"
+CONCEPTS = {"dataset", "method", "backbone", "mapping"}
+BASICS = {"errors", "files"}
+ALLOWED = {
+    "errors": set(),
+    "files": set(),
+    "host_memory": set(),
+    "result": {"files"},
+    "cli": {"errors"},
+    "logger": set(),
+    "checkpoint": BASICS,
+    "optimizer": {"errors"},
+    **dict.fromkeys(CONCEPTS, BASICS),
+    "callbacks": BASICS,
+    "module": CONCEPTS | {"errors", "optimizer"},
+    "assembly": CONCEPTS | {"errors", "module", "checkpoint", "optimizer"},
+    "__init__": set(),
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for name in imported(path):
+            if name.startswith("smm_lightning."):
+                target = name.split(".")[1]
+                if target != part and target not in ALLOWED[part]:
+                    wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []
+
+
+def test_equations_are_free_of_lightning_and_hydra():
+    for group in CONCEPTS:
+        for path in (PACKAGE / group).rglob("*.py"):
+            if path.name != "datamodule.py":
+                found = {name.split(".")[0] for name in imported(path)}
+                assert not found & {"lightning", "hydra", "omegaconf", "wandb"}, path
+
+
+def test_there_is_no_drawer_for_everything():
+    names = {path.stem for path in PACKAGE.rglob("*")}
+    assert not names & {"utils", "common", "helpers", "misc"}
+
+
+def test_the_command_line_loads_no_torch():
+    code = (
+        "import sys, train; from smm_lightning import cli; cli.register_resolvers(); "
+        "cli.check_overrides(['method=full', 'epochs=1'], train.CONF, 'train'); "
+        "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
