@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning import cli
-from smm_lightning.errors import UserError
+from smm_lightning.errors import UserError, problem
 from smm_lightning.result import environment, read_result, summarize, write_result
 
 CONF = Path(__file__).parent / "conf"
@@ -94,6 +94,11 @@ def run(cfg: DictConfig) -> float | None:
     """One job of Hydra: train, and say what came out."""
     job = HydraConfig.get()
     try:
+        if job.mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
+            # Lightning starts further ranks with the sweep's own command line.
+            cure = "Leave out --multirun for a run on several devices, or use trainer.devices=1."
+            got = cfg.trainer.devices
+            raise problem("trainer.devices", "a sweep runs its jobs on one device each", got, cure)
         result = train(cfg)
     except UserError as error:
         if job.mode == RunMode.MULTIRUN:  # the other jobs go on

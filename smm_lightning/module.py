@@ -75,11 +75,12 @@ class ReprogrammingModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
         refresh = self.label_mapping.refresh
+        start = time.perf_counter()
+        changed = 0
         if refresh == "epoch" or (refresh == "once" and self.current_epoch == 0):
-            start = time.perf_counter()
             changed = self.label_mapping.refit(self._count_predictions())
-            self.log("mapping/changed", float(changed))
-            self.log("time/mapping_s", time.perf_counter() - start)
+        self.log("mapping/changed", float(changed))
+        self.log("time/mapping_s", time.perf_counter() - start)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch.
@@ -87,10 +88,11 @@ class ReprogrammingModule(L.LightningModule):
         Raises:
             UserError: If the loss is not finite; the optimiser has not stepped then.
         """
-        loss, accuracy = self._evaluate("train", batch)
-        self.log_dict({"loss": loss.detach(), "acc": accuracy}, prog_bar=True, logger=False)
+        logits, loss = self._predict(batch)
         if not torch.isfinite(loss):
-            rates = {group["name"]: group["lr"] for group in self.optimizers().param_groups}  # type: ignore[union-attr]
+            rates = {
+                group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups
+            }
             raise problem(
                 "training",
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step {batch_idx}, at "
@@ -98,6 +100,8 @@ class ReprogrammingModule(L.LightningModule):
                 cure="Lower optimizer.pattern.lr or optimizer.mask_generator.lr, or use "
                 "trainer.precision=32-true.",
             )
+        accuracy = self._gather("train", logits, loss, batch["target"])
+        self.log_dict({"loss": loss.detach(), "acc": accuracy}, prog_bar=True, logger=False)
         return loss
 
     def validation_step(
@@ -107,11 +111,12 @@ class ReprogrammingModule(L.LightningModule):
         dataloader_idx: int = 0,
     ) -> None:
         """Accuracy on the split of this loader."""
-        self._evaluate(self._datamodule.evaluation_splits[dataloader_idx], batch)
+        split = self._datamodule.evaluation_splits[dataloader_idx]
+        self._gather(split, *self._predict(batch), batch["target"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - likewise
         """Accuracy on the test images."""
-        self._evaluate("test", batch)
+        self._gather("test", *self._predict(batch), batch["target"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam; its rates step once an epoch."""
@@ -152,11 +157,13 @@ class ReprogrammingModule(L.LightningModule):
             "mapping": self.label_mapping.table(self.class_names, self.backbone.class_names),
         }
 
-    def _evaluate(self, split: str, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy of a batch, also gathered as ``<split>/loss`` and ``<split>/acc``."""
-        targets = batch["target"]
+    def _predict(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Target logits (B, T) of a batch, and its mean cross-entropy."""
         logits = self(batch["image"])
-        loss = cross_entropy(logits, targets)
+        return logits, cross_entropy(logits, batch["target"])
+
+    def _gather(self, split: str, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
+        """Gather ``<split>/acc`` and ``<split>/loss``; return the accuracy of the batch."""
         accuracy = cast("MulticlassAccuracy", self.accuracies[f"{split}_acc"])
         mean_loss = cast("MeanMetric", self.losses[f"{split}_loss"])
         batch_accuracy: Tensor = accuracy(logits.detach(), targets)
@@ -165,7 +172,7 @@ class ReprogrammingModule(L.LightningModule):
             self.log(
                 f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
             )
-        return loss, batch_accuracy
+        return batch_accuracy
 
     @torch.inference_mode()
     def _count_predictions(self) -> Tensor:

@@ -173,16 +173,16 @@ def test_weight_files_that_cannot_serve_are_refused(tmp_path):
     missing, page, other, pickled = (
         tmp_path / n for n in ("none.pth", "page.pth", "o.pth", "p.pth")
     )
-    with pytest.raises(UserError, match="no such file .*none.pth"):
+    with pytest.raises(UserError, match=r"no such file .*none.pth"):
         resnet18(weights=str(missing))
     page.write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="truncated, or a web page saved by mistake"):
+    with pytest.raises(UserError, match=r"truncated, or a web page saved by mistake"):
         resnet18(weights=str(page)).build()
     torch.save(TinyNetwork(name="t", image_size=16).architecture().state_dict(), other)
-    with pytest.raises(UserError, match="belongs to another architecture: 102 tensors missing"):
+    with pytest.raises(UserError, match=r"belongs to another architecture: 102 tensors missing"):
         resnet18(weights=str(other)).build()
     torch.save(nn.Linear(1, 1), pickled)
-    with pytest.raises(UserError, match="is no readable file of tensors"):
+    with pytest.raises(UserError, match=r"is no readable file of tensors"):
         resnet18(weights=str(pickled)).build()
 
 
@@ -222,10 +222,10 @@ def test_timm_models_bring_their_own_facts():
 
 
 def test_an_unknown_timm_model_is_refused():
-    with pytest.raises(UserError, match="timm has no such model .got 'resnet3'.. Did you mean"):
+    with pytest.raises(UserError, match=r"timm has no such model .got 'resnet3'.. Did you mean"):
         TimmModel(name="r", model="resnet3")
 
 
 def test_a_size_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match="backbone.image_size: must be at least 8 .got 4"):
+    with pytest.raises(UserError, match=r"backbone.image_size: must be at least 8 .got 4"):
         resnet18(image_size=4)

@@ -61,21 +61,21 @@ def test_random_mapping_is_injective_and_fixed_by_the_seed():
 
 def test_more_targets_than_sources_are_refused():
     for build in (lambda: OneToOneMapping(3, 4, "once"), lambda: RandomMapping(3, 4, 0)):
-        with pytest.raises(UserError, match="4 target classes cannot each have one of 3"):
+        with pytest.raises(UserError, match=r"4 target classes cannot each have one of 3"):
             build()
 
 
 def test_an_unknown_refresh_is_refused_with_the_choices():
-    with pytest.raises(UserError, match="Did you mean 'epoch'"):
+    with pytest.raises(UserError, match=r"Did you mean 'epoch'"):
         OneToOneMapping(3, 2, "epochs")
 
 
 def test_an_unfitted_mapping_is_never_used():
     mapping = OneToOneMapping(3, 2, "epoch")
-    with pytest.raises(RuntimeError, match="before refit"):
+    with pytest.raises(RuntimeError, match=r"before refit"):
         mapping(torch.zeros(1, 3))
     mapping.load_state_dict(OneToOneMapping(3, 2, "epoch").state_dict())
-    with pytest.raises(RuntimeError, match="before refit"):
+    with pytest.raises(RuntimeError, match=r"before refit"):
         mapping(torch.zeros(1, 3))
 
 
@@ -84,5 +84,5 @@ def test_state_comes_back_and_a_damaged_one_is_refused():
     mapping.load_state_dict({"index": torch.tensor([4, 2])})
     assert mapping(torch.arange(5.0)[None]).tolist() == [[4.0, 2.0]]
     for index in ([-1, 2], [5, 2], [2, 2]):
-        with pytest.raises(UserError, match="no choice of 2 different source classes below 5"):
+        with pytest.raises(UserError, match=r"no choice of 2 different source classes below 5"):
             mapping.load_state_dict({"index": torch.tensor(index)})

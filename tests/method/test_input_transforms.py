@@ -203,9 +203,9 @@ def test_arguments_that_do_not_fit_are_refused(arguments, message):
 
 
 def test_a_frame_that_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="method.frame: a frame cannot be wider than half"):
+    with pytest.raises(UserError, match=r"method.frame: a frame cannot be wider than half"):
         FramePrompt(32, MEAN, STD, frame=0.6)
-    with pytest.raises(UserError, match="narrower than a pixel"):
+    with pytest.raises(UserError, match=r"narrower than a pixel"):
         FramePrompt(32, MEAN, STD, frame=0.01)
 
 

@@ -1,0 +1,153 @@
+import lightning as L
+import pytest
+import torch
+
+import train as entry
+from smm_lightning.assembly import assemble, make_trainer
+from smm_lightning.backbone.frozen import fingerprint
+from smm_lightning.callbacks import EpochRecorder
+from smm_lightning.callbacks.recorder import clock, epoch_line
+from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
+from smm_lightning.errors import UserError
+from smm_lightning.module import ReprogrammingModule
+
+SMALL = ("backbone=tiny", "trainer=cpu", "epochs=2", "dataset.train_images=200")
+
+
+@pytest.mark.parametrize("method", ["smm", "pad"])
+def test_training_leaves_the_frozen_network_bit_identical(composed, method):
+    cfg = composed(*SMALL, f"method={method}", "dataset.native_size=16")
+    parts = assemble(cfg)
+    network = parts.module.backbone.network
+    before = fingerprint(network)
+    pattern = parts.module.input_transform.pattern.detach().clone()
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *_):
+            seen.append(any(module.training for module in network.modules()))
+
+    trainer = make_trainer(cfg, EpochRecorder(None), None)
+    trainer.callbacks.append(Watch())
+    trainer.fit(parts.module, datamodule=parts.data)
+    assert len(seen) == 14
+    assert not any(seen)
+    assert fingerprint(network) == before
+    assert not torch.equal(parts.module.input_transform.pattern, pattern)
+
+
+def test_checkpoint_holds_the_prompt_and_nothing_of_the_backbone(composed):
+    cfg = composed(*SMALL)
+    entry.train(cfg)
+    checkpoint = read_checkpoint(entry.Path(cfg.paths.run) / "last.ckpt")
+    prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
+    assert prefixes <= {"input_transform", "label_mapping", "accuracies", "losses"}
+    assert checkpoint["identity"]["backbone"] == "tiny"
+
+
+def test_a_224_checkpoint_is_small(composed, tmp_path):
+    cfg = composed(*SMALL, "backbone.image_size=224", "dataset.train_images=40", "epochs=1")
+    entry.train(cfg)
+    size = (entry.Path(cfg.paths.run) / "last.ckpt").stat().st_size
+    assert size <= 2.6e6  # the pattern's 3 x 224 x 224 floats three times over: it and Adam's two
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
+    parts = assemble(composed(*SMALL))
+    cfg = composed(*SMALL)
+
+    class Poison(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if batch_idx == 3:
+                self.before = module.input_transform.pattern.detach().clone()
+                batch["image"].fill_(float("nan"))
+
+    poison = Poison()
+    trainer = make_trainer(cfg, EpochRecorder(None), None)
+    trainer.callbacks.append(poison)
+    message = r"training: the loss is nan in epoch 0, step 3, .*'pattern': 0.01.* Lower optimizer"
+    with pytest.raises(UserError, match=message):
+        trainer.fit(parts.module, datamodule=parts.data)
+    assert torch.equal(parts.module.input_transform.pattern, poison.before)
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_every_difference(composed):
+    cfg = composed(*SMALL)
+    entry.train(cfg)
+    path = entry.Path(cfg.paths.run) / "last.ckpt"
+    other = composed(*SMALL, "method=full", "seed=1", "backbone.seed=5", f"ckpt_path='{path}'")
+    with pytest.raises(UserError) as error:
+        entry.train(other)
+    text = "\n".join(error.value.problems)
+    assert len(error.value.problems) == 3
+    for key in ("method", "seed", "backbone_sha256"):
+        assert f"ckpt_path: the checkpoint has another {key} than this run's" in text
+
+
+def test_damaged_and_hostile_checkpoints_are_refused(composed, tmp_path):
+    good = tmp_path / "good.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"identity": {}, "x": torch.arange(1000)}, good)
+    assert read_checkpoint(good)["x"].sum() == 499_500
+    content = good.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, foreign)
+
+    class Hostile:
+        def __reduce__(self):
+            return print, ("this must not run",)
+
+    hostile = tmp_path / "hostile.ckpt"
+    torch.save({"identity": Hostile()}, hostile)
+    for name, bytes_ in {
+        "truncated": content[:-200],
+        "empty": b"",
+        "page": b"<html>",
+        "flipped": flipped,
+        "hostile": hostile.read_bytes(),
+    }.items():
+        file = tmp_path / f"{name}.ckpt"
+        file.write_bytes(bytes_)
+        with pytest.raises(UserError, match=r"is damaged or no checkpoint of this program"):
+            read_checkpoint(file)
+    with pytest.raises(UserError, match=r"is no checkpoint of this program"):
+        read_checkpoint(foreign)
+    with pytest.raises(UserError, match=r"ckpt_path: no such file"):
+        read_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"identity": 1}, path)
+    before = path.read_bytes()
+
+    def full_disk(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match=r"No space left"):
+        AtomicCheckpointIO().save_checkpoint({"identity": 2}, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_forward_is_the_composition(composed):
+    parts = assemble(composed(*SMALL, "mapping=rlm"))
+    module: ReprogrammingModule = parts.module.eval()
+    images = torch.rand(3, 3, 32, 32)
+    source = module.backbone.network(module.input_transform(images))
+    assert torch.equal(module(images), source[:, module.label_mapping.index])
+
+
+def test_epoch_line():
+    row = {
+        "epoch": 2,
+        "train/loss": 0.41234,
+        "train/acc": 0.881,
+        "test/acc": 0.9,
+        "time/epoch_s": 4,
+    }
+    line = epoch_line([row], 10)
+    assert line == "epoch  3/10  loss 0.412  train 88.1 %  test 90.0 %  4.0 s  0:28 left"
+    assert clock(3725) == "1:02:05"

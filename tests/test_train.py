@@ -1,0 +1,242 @@
+"""Whole runs on real images with a frozen network small enough for a test."""
+
+import csv
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train as entry
+from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.result import read_result
+from tests.dataset.test_dataset import write_images
+
+ROOT = Path(__file__).parent.parent
+SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=200", "dataset.test_images=100")
+
+
+def run_program(*arguments, cwd, **environment):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run as a user would start it."""
+    folder = tmp_path_factory.mktemp("run")
+    done = run_program(*SMALL, "epochs=2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "runs").iterdir()
+    return folder, run, done
+
+
+def test_a_run_leaves_its_files(finished):
+    _, run, _ = finished
+    files = {path.name for path in run.iterdir()}
+    assert {"result.json", "epochs.csv", "last.ckpt", "best.ckpt", ".hydra"} <= files
+    rows = read_csv(run / "epochs.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert {"train/loss", "train/acc", "test/acc", "test/loss", "lr/pattern"} <= rows[0].keys()
+
+
+def test_result_says_everything(finished):
+    _, run, _ = finished
+    result = read_result(run)
+    assert result["run_key"] in run.name
+    assert result["config"]["method"]["name"] == "smm"
+    assert result["config"]["paths"]["run"] == f"runs/{run.name}"
+    assert "???" not in json.dumps(result)
+    assert result["params/mask_generator"] == 26_499
+    assert result["params/pattern"] == 3 * 32 * 32
+    assert result["params/trainable"] == 26_499 + 3 * 32 * 32
+    assert result["best/selected_on"] == "test"
+    assert result["test/acc_best"] >= result["test/acc_last"] == result["history"][-1]["test/acc"]
+    assert [row["target"] for row in result["mapping"]] == [str(digit) for digit in range(10)]
+    assert len({row["source_index"] for row in result["mapping"]}) == 10
+    assert result["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert all(math.isfinite(value) for row in result["history"] for value in row.values())
+
+
+def test_the_screen_says_what_counts(finished):
+    _, run, done = finished
+    assert "epoch 2/2  loss" in done.stdout
+    assert "test accuracy" in done.stdout
+    assert f"files         runs/{run.name}/: result.json" in done.stdout
+    assert "_target_: smm_lightning.method.SampleSpecificMask" in done.stdout
+    assert "Warning" not in done.stderr
+
+
+def test_the_continue_command_continues(finished):
+    folder, _, done = finished
+    command = done.stdout.partition("continue      python train.py ")[2].strip()
+    again = run_program(*shlex.split(command), cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "epoch 3/4" in again.stdout
+    assert "epoch 2/4" not in again.stdout
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    folder, run, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.is_file()}
+    done = run_program(*SMALL, "epochs=2", cwd=folder)
+    assert done.returncode == 0
+    assert "finished before" in done.stdout
+    assert "test accuracy" in done.stdout
+    for path, time in before.items():
+        assert path.name == "train.log" or path.stat().st_mtime_ns == time
+
+
+@pytest.mark.parametrize("mapping", ["ilm", "flm", "rlm"])
+def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monkeypatch):
+    """Killed after an epoch and continued from last.ckpt: the same prompt, mapping and history."""
+    options = (*SMALL, "epochs=4", f"mapping={mapping}", "dataset.augmentation=paper")
+    whole = composed(*options)
+    entry.train(whole)
+
+    cut = composed(*options, f"paths.root={tmp_path}/cut")
+    from smm_lightning.callbacks import LastCheckpoint
+
+    save = LastCheckpoint.on_train_epoch_end
+
+    def save_then_die(self, trainer, module):
+        save(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise KeyError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
+        with pytest.raises(KeyError, match=r"killed"):
+            entry.train(cut)
+    assert not (Path(cut.paths.run) / "result.json").exists()
+    cut.ckpt_path = f"{cut.paths.run}/last.ckpt"
+    entry.train(cut)
+
+    one, other = (read_checkpoint(Path(c.paths.run) / "last.ckpt") for c in (whole, cut))
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+    timed = ("time/epoch_s", "time/mapping_s")
+    histories = [
+        [
+            {k: v for k, v in row.items() if k not in timed}
+            for row in read_result(Path(c.paths.run))["history"]
+        ]
+        for c in (whole, cut)
+    ]
+    assert histories[0] == histories[1]
+    assert [row["epoch"] for row in histories[0]] == [0, 1, 2, 3]
+
+
+def test_two_ranks_find_the_mapping_of_one(tmp_path):
+    """Counts are summed over ranks before the assignment; the steps hold the same samples."""
+    options = (*SMALL, "epochs=1", "method=full", "dataset.batch_size=40")
+    ddp = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true")
+    done = [
+        run_program(*options, cwd=tmp_path),
+        run_program(*options, *ddp, "paths.root=two", cwd=tmp_path),
+    ]
+    for program in done:
+        assert program.returncode == 0, program.stderr
+    one, two = (read_result(next((tmp_path / root).iterdir())) for root in ("runs", "two"))
+    assert one["mapping"] == two["mapping"]
+    assert one["history"][0]["train/loss"] == pytest.approx(
+        two["history"][0]["train/loss"], rel=1e-4
+    )
+    assert one["test/acc_last"] == pytest.approx(two["test/acc_last"], abs=0.011)
+    assert done[1].stdout.count("epoch 1/1") == 1
+
+
+def test_one_class_too_many_and_one_image_broken(composed, tmp_path):
+    from smm_lightning.errors import UserError
+
+    root = tmp_path / "images"
+    for split in ("train", "test"):
+        write_images(root, split, classes=("a", "b", "c"))
+    base = (
+        "dataset=imagefolder",
+        f"dataset.source.root={root}",
+        "backbone=tiny",
+        "trainer=cpu",
+        "epochs=1",
+        "dataset.batch_size=4",
+    )
+    with pytest.raises(UserError, match=r"3 target classes cannot each have one of 2"):
+        entry.train(composed(*base, "backbone.classes=2"))
+    result = entry.train(composed(*base))
+    assert [row["target"] for row in result["mapping"]] == ["a", "b", "c"]
+    (root / "train/b/1.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"imagefolder/train\[4\] .*1.png: is no readable image"):
+        entry.train(composed(*base, "seed=1"))
+
+
+def test_best_follows_val_where_there_is_one(composed, tmp_path):
+    for split in ("train", "test", "val"):
+        write_images(tmp_path / "images", split)
+    cfg = composed(
+        "dataset=imagefolder",
+        f"dataset.source.root={tmp_path}/images",
+        "backbone=tiny",
+        "trainer=cpu",
+        "epochs=2",
+        "dataset.batch_size=2",
+    )
+    result = entry.train(cfg)
+    assert result["best/selected_on"] == "val"
+    assert result["val/acc"] == result["history"][-1]["val/acc"]
+
+
+def test_epochs_without_a_test_have_no_test_accuracy(composed):
+    result = entry.train(composed(*SMALL, "epochs=4", "trainer.check_val_every_n_epoch=2"))
+    assert ["test/acc" in row for row in result["history"]] == [False, True, False, True]
+
+
+def test_a_fast_run_writes_nothing(composed):
+    cfg = composed(*SMALL, "debug=fdr")
+    entry.train(cfg)
+    assert not list(Path(cfg.paths.run).glob("*"))
+
+
+def test_csv_logger(composed):
+    cfg = composed(*SMALL, "epochs=1", "logger=csv")
+    entry.train(cfg)
+    rows = read_csv(Path(cfg.paths.run) / "csv" / "metrics.csv")
+    assert any(row.get("test/acc") for row in rows)
+
+
+def test_wandb_works_offline_without_a_key(tmp_path):
+    """The run file is read back: the nested configuration and the plain summary are in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = run_program(
+        *SMALL,
+        "epochs=1",
+        "logger=wandb",
+        cwd=tmp_path,
+        HOME=str(home),
+        WANDB_API_KEY="",
+        WANDB_CACHE_DIR=str(home),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wandb: no key found, logging offline" in done.stdout
+    (run_file,) = tmp_path.rglob("run-*.wandb")
+    content = run_file.read_bytes()
+    for word in (b"test/acc_last", b"test/acc_best", b"best/epoch", b"time/epoch_s", b"patch_size"):
+        assert word in content, word
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+def test_a_run_on_a_gpu(composed):
+    options = [option for option in SMALL if option != "trainer=cpu"]
+    result = entry.train(composed(*options, "trainer=gpu", "epochs=1"))
+    assert result["device"] != "cpu"
