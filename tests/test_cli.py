@@ -152,14 +152,10 @@ def test_commands_of_the_readme_run(tmp_path, command):
         write_images(tmp_path / "my_images", split, count=8)
     arguments = shlex.split(command)[2:]
     given = {argument.split("=")[0] for argument in arguments}
-    small = [
-        "backbone=tiny",
-        "trainer=cpu",
-        "+trainer.limit_train_batches=2",
-        "+trainer.limit_val_batches=1",
-    ]
-    small += [] if "epochs" in given else ["epochs=1"]
-    small += ["dataset.batch_size=4"]
+    few = ["+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
+    few += ["+trainer.limit_test_batches=1", "dataset.batch_size=4"]
+    few += [] if "dataset" in given else ["dataset.train_images=20"]
+    small = ["backbone=tiny", "trainer=cpu", *few, *([] if "epochs" in given else ["epochs=1"])]
     kept = [
         a for a in arguments if a.split("=")[0] not in ("backbone", "trainer", "backbone.model")
     ]
