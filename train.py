@@ -122,6 +122,7 @@ def discard_empty(folder: Path) -> None:
 def main() -> None:
     """Check the command line, then let Hydra run it."""
     cli.register_resolvers()
+    sys.argv[1:] = cli.without_nulls(sys.argv[1:], CONF)
     cli.check_overrides(sys.argv[1:], CONF, "train")
     run()
 

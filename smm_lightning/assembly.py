@@ -3,8 +3,6 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from smm_lightning.dataset import ImageDataModule
-from smm_lightning.errors import Problems
+from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.module import ReprogrammingModule
 
 _LARGEST_SEED = 2**32 - 1
@@ -51,25 +49,27 @@ def assemble(cfg: DictConfig) -> Parts:
     _check_run(cfg, problems)
     spec = method = data = optimizer = None
     with problems.caught():
-        spec = build(cfg.backbone, name=cfg.backbone.name)
+        spec = build(cfg, "backbone", name=cfg.backbone.name)
     with problems.caught():
-        optimizer = build(cfg.optimizer)
-    if 0 <= cfg.seed <= _LARGEST_SEED:
+        optimizer = build(cfg, "optimizer")
+    if _is_seed(cfg.seed):
         L.seed_everything(cfg.seed, verbose=False)
     if spec is not None:
         normalization = {"mean": spec.mean, "std": spec.std}
         with problems.caught():
-            method = build(cfg.method, image_size=spec.image_size, **normalization)
+            method = build(cfg, "method", image_size=spec.image_size, **normalization)
     with problems.caught():
         images = {"size": method.input_size, "augmented": method.augmented} if method else {}
-        data = build(cfg.dataset, **images)
+        data = build(cfg, "dataset", **images)
     problems.raise_if_any()
     assert spec is not None
     assert method is not None
     assert data is not None
 
     data.setup()
-    mapping = build(cfg.mapping, source_classes=spec.source_classes, classes=len(data.class_names))
+    mapping = build(
+        cfg, "mapping", source_classes=spec.source_classes, classes=len(data.class_names)
+    )
     backbone = spec.build()
     identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
     identity |= {"seed": cfg.seed, "image_size": spec.image_size}
@@ -77,34 +77,34 @@ def assemble(cfg: DictConfig) -> Parts:
     return Parts(data, module)
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """Instantiate a node of the configuration; its ``name`` is for people and reports.
+def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
+    """Instantiate the node ``group``; its ``name`` is for people and reports.
+
+    Args:
+        cfg: the whole configuration.
+        group: name of a node of it.
+        arguments: what the configuration does not know.
 
     Raises:
-        UserError: Whatever the constructor found.
+        UserError: Whatever the constructor found, and values of a wrong type.
     """
-    plain = OmegaConf.to_container(node, resolve=True)
+    plain = OmegaConf.to_container(cfg[group], resolve=True)
     assert isinstance(plain, dict)
     plain.pop("name", None)
-    with _unwrapped():
-        return instantiate(plain, _convert_="all", **arguments)
-
-
-@contextmanager
-def _unwrapped() -> Iterator[None]:
-    """Hydra wraps what a constructor raises; take it out again."""
     try:
-        yield
-    except InstantiationException as error:
-        if error.__cause__ is not None:
+        return instantiate(plain, _convert_="all", **arguments)
+    except InstantiationException as error:  # Hydra wraps what a constructor raises
+        if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError):
+            raise problem(group, f"has a value of a wrong type: {error.__cause__}") from error
         raise
 
 
 def _check_run(cfg: DictConfig, problems: Problems) -> None:
     """What belongs to no part alone: seed, devices, precision, checkpoint."""
     problems.require(
-        0 <= cfg.seed <= _LARGEST_SEED, "seed", f"must be between 0 and {_LARGEST_SEED}", cfg.seed
+        _is_seed(cfg.seed), "seed", f"must be an integer from 0 to {_LARGEST_SEED}", cfg.seed
     )
     trainer = cfg.trainer
     gpus = torch.cuda.device_count()
@@ -131,9 +131,13 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
             read_checkpoint(Path(cfg.ckpt_path))
 
 
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= _LARGEST_SEED
+
+
 def make_logger(cfg: DictConfig) -> Logger | None:
     """The chosen logger with the resolved configuration written to it, or none."""
-    if cfg.get("logger") is None:
+    if not cfg.get("logger"):
         return None
     logger: Logger = instantiate(cfg.logger)
     logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]

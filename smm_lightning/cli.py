@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -67,6 +67,22 @@ def exit_with(error: UserError) -> NoReturn:
     sys.exit(USAGE_ERROR)
 
 
+def without_nulls(arguments: list[str], config_dir: Path) -> list[str]:
+    """``group=null`` in words that Hydra takes: ``group=none`` where there is such a choice.
+
+    Hydra refuses ``null`` as a choice. Groups without a ``none`` (experiment, debug) are empty
+    unless they are asked for, so the argument is dropped.
+    """
+    kept = []
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value != "null" or not (config_dir / group).is_dir():
+            kept.append(argument)
+        elif (config_dir / group / "none.yaml").is_file():
+            kept.append(f"{group}=none")
+    return kept
+
+
 def check_overrides(arguments: list[str], config_dir: Path, config_name: str) -> None:
     """Find unknown groups, choices and fields before Hydra composes the configuration.
 
@@ -103,7 +119,7 @@ def _parsed(arguments: list[str], problems: Problems) -> Iterator[Override]:
     for argument in arguments:
         try:
             yield parser.parse_override(argument)
-        except OverrideParseException:
+        except HydraException:
             cure = "Write field=value or group=choice; quote values with special characters."
             problems.require(False, argument, "is no override", argument, cure)  # noqa: FBT003
 
@@ -122,7 +138,7 @@ def _check_choices(override: Override, folder: Path, problems: Problems) -> bool
         for value in _values(override):
             chosen = [part.strip() for part in value.strip("[]").split(",")]
             for name in chosen:
-                ok = name in known or name == "null"
+                ok = name in known
                 where = override.key_or_group
                 problems.require(ok, where, "unknown choice", name, did_you_mean(name, known))
     return len(problems.found) == before

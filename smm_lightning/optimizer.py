@@ -61,7 +61,7 @@ class OptimizerSpec:
         problems.require(epochs >= 1, "epochs", "must be at least 1", epochs)
         for name, group in self.settings.items():
             problems.require(
-                math.isfinite(group.lr) and group.lr > 0,
+                isinstance(group.lr, int | float) and math.isfinite(group.lr) and group.lr > 0,
                 f"optimizer.{name}.lr",
                 "must be a positive number",
                 group.lr,

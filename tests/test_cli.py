@@ -52,14 +52,20 @@ def test_all_problems_of_the_command_line_are_found_together():
         ["method=pad", "dataset.native_size=32"],
         ["+trainer.limit_train_batches=2", "logger=null", "debug=fdr"],
         ["backbone=timm", "backbone.model=resnet10t"],
-        ["hydra/launcher=basic", "hydra.verbose=true", "~logger"],
+        ["hydra/launcher=basic", "hydra.verbose=true", "~callbacks"],
         ["experiment=cifar10_subset", "dataset.source.root=a folder/x", "method=smm"],
         ["trainer=ddp", "trainer.strategy=ddp_spawn", "optimizer.milestones=[2,5]"],
     ],
 )
 def test_good_command_lines_pass(arguments):
     cli.register_resolvers()
-    cli.check_overrides(arguments, CONF, "train")
+    cli.check_overrides(cli.without_nulls(arguments, CONF), CONF, "train")
+
+
+def test_null_switches_a_group_off():
+    given = ["logger=null", "debug=null", "callbacks=null", "dataset.train_images=null", "seed=1"]
+    kept = ["logger=none", "callbacks=none", "dataset.train_images=null", "seed=1"]
+    assert cli.without_nulls(given, CONF) == kept
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,10 @@ def test_good_command_lines_pass(arguments):
         ),
         (["trainer=gpu"], ["trainer.devices"]),
         (["ckpt_path=nowhere.ckpt"], ["ckpt_path"]),
-        (["optimizer.pattern.lr=fast"], ["optimizer.pattern.lr"]),
+        (
+            ["optimizer.pattern.lr=fast", "seed=one", "method.patch_size=big"],
+            ["optimizer.pattern.lr", "seed", "method"],
+        ),
     ],
 )
 def test_the_program_answers_in_lines(tmp_path, arguments, fields):

@@ -45,7 +45,7 @@ def test_targets_lie_in_the_package_of_the_group(composed, group):
 @pytest.mark.parametrize("choice", choices("method"))
 def test_method_builds(composed, choice):
     cfg = composed(f"method={choice}")
-    method = build(cfg.method, image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
+    method = build(cfg, "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
     assert isinstance(method, InputTransform)
     assert cfg.method.name == choice
     images = torch.rand(2, 3, method.input_size, method.input_size)
@@ -55,7 +55,7 @@ def test_method_builds(composed, choice):
 @pytest.mark.parametrize("choice", choices("mapping"))
 def test_mapping_builds(composed, choice):
     cfg = composed(f"mapping={choice}")
-    mapping = build(cfg.mapping, source_classes=20, classes=10)
+    mapping = build(cfg, "mapping", source_classes=20, classes=10)
     assert isinstance(mapping, LabelMapping)
     assert cfg.mapping.name == choice
 
@@ -65,7 +65,7 @@ def test_backbone_builds(composed, choice):
     cfg = composed(
         f"backbone={choice}", "backbone.pretrained=false" if choice != "tiny" else "seed=0"
     )
-    spec = build(cfg.backbone, name=cfg.backbone.name)
+    spec = build(cfg, "backbone", name=cfg.backbone.name)
     assert isinstance(spec, BackboneSpec)
     if choice != "vit_b32":  # half a gigabyte; built in tests/backbone
         backbone = spec.build()
@@ -79,7 +79,7 @@ def test_dataset_builds(composed, choice):
     cfg = composed(f"dataset={choice}")
     if choice == "imagefolder":
         cfg.dataset.source.root = "somewhere"
-    assert isinstance(build(cfg.dataset, size=32), ImageDataModule)
+    assert isinstance(build(cfg, "dataset", size=32), ImageDataModule)
 
 
 @pytest.mark.parametrize("choice", choices("callbacks"))
