@@ -116,12 +116,12 @@ class Source(ABC):
 
 
 class Digits(Source):
-    """1,797 handwritten digits of 8 x 8 pixels inside scikit-learn: 1,437 to train, 360 to test.
+    """1,797 handwritten digits of 8 x 8 pixels inside scikit-learn: 1,297 to train, 500 to test.
 
     The split is stratified and fixed. Source: UCI "Optical Recognition of Handwritten Digits".
     """
 
-    _test_images = 360
+    _test_images = 500
     _brightest = 16
 
     def load(self) -> Splits:

@@ -39,9 +39,9 @@ def datamodule(source, **options):
 
 def test_digits_are_split_once_and_for_all():
     splits = Digits().load()
-    assert (len(splits.train), len(splits.test), splits.val) == (1437, 360, None)
+    assert (len(splits.train), len(splits.test), splits.val) == (1297, 500, None)
     assert splits.class_names == [str(digit) for digit in range(10)]
-    assert np.bincount(splits.test.labels).tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
+    assert np.bincount(splits.test.labels).tolist() == [50, 51, 49, 51, 50, 51, 50, 50, 48, 50]
     joined = np.concatenate([splits.train.images, splits.test.images]).reshape(1797, -1)
     assert joined.max() == 255
     from sklearn.datasets import load_digits
@@ -232,5 +232,5 @@ def test_arguments_out_of_range_are_refused_together():
         "dataset.num_workers",
         "dataset.augmentation",
     ]
-    with pytest.raises(UserError, match=r"dataset.batch_size: is larger than the 1437 training"):
+    with pytest.raises(UserError, match=r"dataset.batch_size: is larger than the 1297 training"):
         datamodule(Digits(), batch_size=2000)
