@@ -109,8 +109,7 @@ def check_overrides(arguments: list[str], config_dir: Path, config_name: str) ->
             fields.append(override)
         elif _check_choices(override, config_dir / name, problems) and not override.is_delete():
             choices.append(f"{name}={_values(override)[0]}")
-    if not problems.found:
-        _check_fields(fields, groups, choices, config_dir, config_name, problems)
+    _check_fields(fields, groups, choices, config_dir, config_name, problems)
     problems.raise_if_any()
 
 

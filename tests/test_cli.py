@@ -94,14 +94,14 @@ def test_the_program_answers_in_lines(tmp_path, arguments, fields):
 
 
 def test_a_sweep_goes_on_after_a_bad_job(tmp_path):
-    done = run_program(*SMALL, "epochs=1", "-m", "method.patch_size=3,8", cwd=tmp_path)
+    done = run_program("-m", *SMALL, "epochs=1", "method.patch_size=3,8", cwd=tmp_path)
     assert done.returncode != 0
     assert "method.patch_size: must be a power of two (got 3)" in done.stdout + done.stderr
     assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
 def test_several_devices_in_a_sweep_are_refused_with_the_way_out(tmp_path):
-    done = run_program(*SMALL, "-m", "trainer.devices=2", "seed=0,1", cwd=tmp_path)
+    done = run_program("-m", *SMALL, "trainer.devices=2", "seed=0,1", cwd=tmp_path)
     assert done.returncode != 0
     assert (
         "trainer.devices: a sweep runs its jobs on one device each (got 2)"
