@@ -57,6 +57,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=cfg.ckpt_path)
         last = trainer.test(parts.module, datamodule=parts.data, verbose=False)[0]
         summary = {**summarize(recorder.history, dict(last)), **parts.module.describe()}
+        summary["data/images"] = parts.data.image_counts
     finally:
         close(logger, summary, failed=not summary)
     result = {

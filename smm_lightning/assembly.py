@@ -21,6 +21,8 @@ from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.module import ReprogrammingModule
 
 _LARGEST_SEED = 2**32 - 1
+# Fields that the group's class does not take: for people and reports, and for the pad method.
+_READ_BY_OTHERS = {"dataset": ("name", "native_size")}
 
 
 @dataclass
@@ -78,7 +80,7 @@ def assemble(cfg: DictConfig) -> Parts:
 
 
 def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
-    """Instantiate the node ``group``; its ``name`` is for people and reports.
+    """Instantiate the node ``group``.
 
     Args:
         cfg: the whole configuration.
@@ -90,7 +92,8 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
     """
     plain = OmegaConf.to_container(cfg[group], resolve=True)
     assert isinstance(plain, dict)
-    plain.pop("name", None)
+    for field in _READ_BY_OTHERS.get(group, ("name",)):
+        plain.pop(field, None)
     try:
         return instantiate(plain, _convert_="all", **arguments)
     except InstantiationException as error:  # Hydra wraps what a constructor raises
@@ -150,6 +153,7 @@ _EXPECTED_WARNINGS = (
     r"Checkpoint directory .* exists and is not empty.*",  # a run keeps its folder
     r"The number of training batches .* is smaller than the logging interval.*",  # rows are epochs
     r".*available but not used.*",  # trainer=cpu is a choice, too
+    r".*a checkpoint that ended before the epoch ended.*",  # the order is derived, not stored
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6.6 on torch 2.15
 )
 

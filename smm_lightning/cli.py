@@ -19,13 +19,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from smm_lightning.errors import Problems, UserError, did_you_mean
+from smm_lightning.catalog import fact
+from smm_lightning.errors import Problems, UserError, closest, did_you_mean
 
 # What changes neither the numbers of a run nor what it writes into result.json.
 _NO_PART_OF_THE_RESULT = ("hydra", "paths", "logger", "callbacks", "ckpt_path", "force")
 _NO_PART_OF_THE_RESULT_IN = {
     "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
-    "dataset": ("num_workers",),
+    "dataset": ("num_workers", "build_workers", "banks", "residency"),
 }
 USAGE_ERROR = 2
 
@@ -56,7 +57,8 @@ def run_name(config: DictConfig) -> str:
 
 
 def register_resolvers() -> None:
-    """Make ``${run_name:}`` known to the configuration files."""
+    """Make ``${run_name:}`` and ``${fact:dataset,field}`` known to the configuration files."""
+    OmegaConf.register_new_resolver("fact", fact, replace=True)
     OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
 
 
@@ -156,7 +158,7 @@ def _check_fields(
     for override in fields:
         name = override.key_or_group
         exists = name in known or override.is_add() or override.is_force_add()
-        cure = did_you_mean(name, [*known, *groups]).split("Known:")[0]
+        cure = closest(name, [*known, *groups])
         problems.require(
             exists,
             name,

@@ -29,7 +29,14 @@ class Problems:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def require(self, ok: bool, where: str, what: str, got: object, cure: str = "") -> None:  # noqa: FBT001
+    def require(
+        self,
+        ok: bool,  # noqa: FBT001
+        where: str,
+        what: str,
+        got: object = _NOTHING,
+        cure: str = "",
+    ) -> None:
         """Note a problem unless ``ok``; the other arguments are those of :func:`problem`."""
         if not ok:
             self.found += problem(where, what, got, cure).problems
@@ -52,9 +59,13 @@ class Problems:
             raise UserError("\n".join(self.found))
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """A cure for an unknown name: the closest known one, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean '{close[0]}'?" if close else ""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A cure for an unknown name: the closest known one, and the list of all."""
     choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Known: {', '.join(choices)}."
+    return f"{closest(name, choices)} Known: {', '.join(choices)}.".lstrip()

@@ -28,6 +28,13 @@ def composed(tmp_path):
 
     def compose_with(*overrides):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train", overrides=[f"paths.root={tmp_path}/runs", *overrides])
+            return compose(
+                "train",
+                overrides=[
+                    f"paths.root={tmp_path}/runs",
+                    f"paths.banks={tmp_path}/banks",
+                    *overrides,
+                ],
+            )
 
     return compose_with

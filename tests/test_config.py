@@ -30,8 +30,7 @@ def everything():
 
 @pytest.mark.parametrize(("group", "choice"), everything())
 def test_composes_and_resolves(composed, group, choice):
-    overrides = ["dataset.source.root=x"] if choice == "imagefolder" else []
-    cfg = composed(f"{group}={choice}", *overrides)
+    cfg = composed(f"{group}={choice}")
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
@@ -77,9 +76,52 @@ def test_backbone_builds(composed, choice):
 @pytest.mark.parametrize("choice", choices("dataset"))
 def test_dataset_builds(composed, choice):
     cfg = composed(f"dataset={choice}")
-    if choice == "imagefolder":
-        cfg.dataset.source.root = "somewhere"
+    for field in {"root", "path"} & cfg.dataset.source.keys():
+        cfg.dataset.source[field] = "somewhere"
     assert isinstance(build(cfg, "dataset", size=32), ImageDataModule)
+
+
+def test_every_dataset_of_the_catalog_has_its_file(composed):
+    from smm_lightning.catalog import CATALOG
+
+    assert CATALOG.keys() | {"digits", "imagefolder", "hub"} == set(choices("dataset"))
+    for name, facts in CATALOG.items():
+        cfg = composed(f"dataset={name}", "method=pad").dataset
+        chosen = (cfg.name, cfg.batch_size, cfg.native_size, cfg.augmentation)
+        assert chosen == (name, facts.batch_size, facts.native_size, "paper")
+
+
+def test_the_catalog_is_table_6():
+    """Against the table as it is printed: name, native size, train, test, classes, batch size."""
+    from smm_lightning.catalog import CATALOG
+
+    printed = """
+        cifar10 32 50000 10000 10 256    cifar100 32 50000 10000 100 256
+        svhn 32 73257 26032 10 256       gtsrb 32 39209 12630 43 256
+        flowers102 128 4093 2463 102 256 dtd 128 2820 1692 47 64
+        ucf101 128 7639 3783 101 256     food101 128 50500 30300 101 256
+        sun397 128 15888 19850 397 256   eurosat 128 13500 8100 10 256
+        oxfordpets 128 2944 3669 37 64   stanfordcars 128 6509 8041 196 256
+    """
+    rows = [
+        (name, *map(int, numbers))
+        for name, *numbers in zip(*[iter(printed.split())] * 6, strict=True)
+    ]
+    facts = CATALOG.values()
+    ours = [(f.name, f.native_size, f.train, f.test, f.classes, f.batch_size) for f in facts]
+    assert ours == rows
+
+
+def test_the_papers_protocol(composed):
+    cfg = composed("experiment=paper", "dataset=dtd")
+    assert (cfg.epochs, cfg.optimizer.milestones, cfg.backbone.name) == (
+        200,
+        "published",
+        "resnet18",
+    )
+    assert (cfg.dataset.batch_size, cfg.dataset.use_val, cfg.dataset.val_fraction) == (64, False, 0)
+    assert cfg.dataset.train_images is None
+    assert cfg.dataset.shots is None
 
 
 @pytest.mark.parametrize("choice", choices("callbacks"))

@@ -137,6 +137,46 @@ def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monk
     assert [row["epoch"] for row in histories[0]] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cut", [(0, 2), (1, 0), (1, 4), (1, 5)])
+def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
+    composed, tmp_path, workers, cut
+):
+    """Saved after a step, the last of its epoch among them; every later step is compared."""
+    import lightning as L
+
+    from smm_lightning.assembly import assemble, make_trainer
+
+    options = (*SMALL, "epochs=3", "dataset.augmentation=paper", "dataset.batch_size=40")
+    options += (f"dataset.num_workers={workers}", "dataset.train_images=220", "callbacks=none")
+
+    class Watch(L.Callback):
+        def __init__(self, save=None):
+            self.seen = {}
+            self.save = save
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            self.seen[trainer.current_epoch, batch_idx] = (batch["index"], batch["image"].clone())
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if self.save == (trainer.current_epoch, batch_idx):
+                trainer.save_checkpoint(tmp_path / "cut.ckpt")
+
+    def run(save=None, checkpoint=None):
+        cfg = composed(*options)
+        parts, watch = assemble(cfg), Watch(save)
+        trainer = make_trainer(cfg, watch, None)
+        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
+        return watch.seen
+
+    whole = run(save=cut)
+    assert len(whole) == 18
+    resumed = run(checkpoint=tmp_path / "cut.ckpt")
+    assert list(resumed) == [step for step in whole if step > cut]
+    for step, found in resumed.items():
+        assert all(torch.equal(one, other) for one, other in zip(found, whole[step], strict=True))
+
+
 def test_two_ranks_find_the_mapping_of_one(tmp_path):
     """Counts are summed over ranks before the assignment; the steps hold the same samples."""
     options = (*SMALL, "epochs=1", "method=full", "dataset.batch_size=40")

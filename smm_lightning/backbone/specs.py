@@ -22,7 +22,7 @@ from smm_lightning.backbone.weights import (
     read_weights,
     require_file,
 )
-from smm_lightning.errors import did_you_mean, problem
+from smm_lightning.errors import closest, problem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -263,8 +263,9 @@ class TimmModel(BackboneSpec):
     def __post_init__(self) -> None:
         """See :class:`BackboneSpec`."""
         if not timm.is_model(self.model):
-            close = did_you_mean(self.model, timm.list_models()).split("Known:")[0]
-            cure = f"{close}timm.list_models() names all."
+            cure = (
+                f"{closest(self.model, timm.list_models())} timm.list_models() names all.".lstrip()
+            )
             raise problem("backbone.model", "timm has no such model", self.model, cure)
         self._facts = timm.get_pretrained_cfg(self.model)
         if self._facts is None:

@@ -59,35 +59,35 @@ def _mixed(bits: Tensor) -> Tensor:
     return bits ^ (bits >> 16)
 
 
-def augment(
-    images: Tensor, index: Tensor, augmentation: Augmentation, seed: int, epoch: int
-) -> Tensor:
-    """Crop and flip each image of a batch.
+def windows(
+    index: Tensor, size: int, augmentation: Augmentation, seed: int, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """The rows and columns that random crop and flip take out of larger images.
 
     Source: SMM ``instancewise_vp.py``, RandomCrop(S) out of Resize(S + 32), RandomHorizontalFlip.
 
     Args:
-        images: (B, C, S + margin, S + margin), any type.
         index: (B,) the samples' numbers in their split.
+        size: side of the crop S, in pixels.
         augmentation: margin and flip.
         seed: of the run.
         epoch: of the training.
 
     Returns:
-        (B, C, S, S)
+        Row and column numbers, each (B, S), in 0 .. S + margin - 1.
     """
-    if augmentation.margin == 0 and not augmentation.flip:
-        return images
-    size = images.shape[-1] - augmentation.margin
-    offsets = augmentation.margin + 1
-    top = random_bits(seed, epoch, index, stream=0) % offsets
-    left = random_bits(seed, epoch, index, stream=1) % offsets
-    step = torch.arange(size, device=images.device)
-    rows = top[:, None] + step
-    columns = left[:, None] + step
+    rows, columns = whole(index, size)
+    if augmentation.margin:
+        offsets = augmentation.margin + 1
+        rows = rows + random_bits(seed, epoch, index, stream=0)[:, None] % offsets
+        columns = columns + random_bits(seed, epoch, index, stream=1)[:, None] % offsets
     if augmentation.flip:
         mirrored = (random_bits(seed, epoch, index, stream=2) & 1).bool()
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    sample = torch.arange(len(images), device=images.device)[:, None, None, None]
-    channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-    return images[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return rows, columns
+
+
+def whole(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """All rows and columns of images of ``size``, each (B, size)."""
+    lines = torch.arange(size, device=index.device).expand(len(index), size)
+    return lines, lines

@@ -1,28 +1,35 @@
 """From a source to batches on the device."""
 
-from collections.abc import Callable, Iterator
-from typing import TypedDict
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, TypedDict
 
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.dataset.augmentation import PRESETS, augment
-from smm_lightning.dataset.sampler import DerivedBatchSampler
-from smm_lightning.dataset.sources import Source, Split
-from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.dataset.augmentation import PRESETS, windows
+from smm_lightning.dataset.image_bank import VERSION, Content, ImageBank, open_or_build
+from smm_lightning.dataset.resampling import resize
+from smm_lightning.dataset.sampler import DerivedBatchSampler, Draw
+from smm_lightning.dataset.sources import Source
+from smm_lightning.dataset.splits import Splits
+from smm_lightning.dataset.subsets import Subset, held_out
+from smm_lightning.errors import Problems, did_you_mean
+
+RESIDENCIES = ("auto", "device", "memory", "disk")
 
 
 class Batch(TypedDict):
-    """What the training loop gets.
+    """What the training loop gets, on the device.
 
-    ``image`` leaves the loader as uint8 and reaches the module as float32 in [0, 1], cropped and
-    flipped, (B, 3, size, size); ``target`` (B,) int64; ``index`` (B,) int64, the sample's number in
-    its split.
+    ``image`` float32 in [0, 1], cropped and flipped, (B, 3, size, size), channels-last; ``target``
+    (B,) int64; ``index`` (B,) int64, the sample's number in its split.
     """
 
     image: Tensor
@@ -30,45 +37,60 @@ class Batch(TypedDict):
     index: Tensor
 
 
-class ResizedImages(Dataset[dict[str, Tensor | int]]):
-    """Images of a split, resized by PIL as published: bilinear, both sides to ``size``.
+class BankReader(Dataset[dict[str, Any]]):
+    """Reads whole batches of a split out of its bank.
 
     Args:
-        split: where the images come from.
-        size: side in pixels.
-        chosen: numbers of the samples that take part.
+        split: name of the split; it travels with the batch.
+        bank: of the split.
+        with_images: ``False`` leaves the images out: they are on the device already.
     """
 
-    def __init__(self, split: Split, size: int, chosen: NDArray[np.int64]) -> None:
+    def __init__(self, split: str, bank: ImageBank, *, with_images: bool) -> None:
         self.split = split
-        self.size = size
-        self.chosen = chosen
+        self.bank = bank
+        self.with_images = with_images
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.bank)
 
-    def __getitem__(self, position: int) -> dict[str, Tensor | int]:
-        index = int(self.chosen[position])
-        image = self.split.read(index).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        return {"image": pixels, "target": int(self.split.labels[index]), "index": index}
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        positions = np.array(draw.positions)
+        batch = {
+            "split": self.split,
+            "epoch": draw.epoch,
+            "position": torch.from_numpy(positions),
+            "target": torch.from_numpy(self.bank.labels[positions]),
+            "index": torch.from_numpy(self.bank.index[positions]),
+        }
+        if self.with_images:
+            batch["image"] = torch.from_numpy(self.bank.images[positions])
+        return batch
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Training, validation and test images of one dataset.
+    """Training, validation and test images of one dataset, out of image banks.
 
     Training images are resized to ``size`` + margin and cropped on the device; test images to
-    ``size`` (SMM ``instancewise_vp.py``). The training loop validates on ``test`` and, where the
-    dataset has one, on ``val``.
+    ``size`` (SMM ``instancewise_vp.py``). The training loop evaluates on ``test`` and, where there
+    is one, on ``val``.
 
     Args:
         source: where the images come from.
         batch_size: samples a training step, over all devices.
         augmentation: ``paper``, ``no_flip`` or ``none``.
-        native_size: side of the images that the pad method gets, in pixels.
-        num_workers: processes that read images; 0 reads in the training process.
-        train_images: a stratified part of the training images; ``None`` takes all.
-        test_images: likewise for the test images.
+        banks: the folder of the image banks.
+        residency: where the banks lie while they are used: ``device``, ``memory`` (of this
+            process), ``disk`` (mapped; the system keeps in memory what fits), or ``auto``: on a GPU
+            with twice the room ``device``, else ``disk``.
+        num_workers: processes that read ahead; 0 reads in the training process.
+        build_workers: processes that decode a bank; ``None`` takes all CPUs.
+        train_images: a stratified part of the training images: a number, or a share below 1.
+        test_images: likewise of the test images.
+        shots: training images a class.
+        val_fraction: share of each class's training images set aside as ``val``, where the dataset
+            has no ``val`` of its own.
+        use_val: ``False`` leaves out a ``val`` of the dataset's own (the paper's protocol).
         subset_seed: which part.
         seed: of the order and the augmentation.
         size: side of the images, in pixels.
@@ -84,10 +106,15 @@ class ImageDataModule(L.LightningDataModule):
         *,
         batch_size: int,
         augmentation: str,
-        native_size: int,
+        banks: str | Path = "banks",
+        residency: str = "auto",
         num_workers: int = 0,
-        train_images: int | None = None,
-        test_images: int | None = None,
+        build_workers: int | None = None,
+        train_images: float | None = None,
+        test_images: float | None = None,
+        shots: int | None = None,
+        val_fraction: float = 0.0,
+        use_val: bool = True,
         subset_seed: int = 0,
         seed: int = 0,
         size: int = 224,
@@ -97,161 +124,231 @@ class ImageDataModule(L.LightningDataModule):
         problems = Problems()
         problems.require(batch_size >= 1, "dataset.batch_size", "must be at least 1", batch_size)
         problems.require(num_workers >= 0, "dataset.num_workers", "cannot be negative", num_workers)
+        fraction_ok = 0 <= val_fraction < 1
         problems.require(
-            augmentation in PRESETS,
-            "dataset.augmentation",
-            "unknown",
-            augmentation,
-            did_you_mean(str(augmentation), PRESETS),
+            fraction_ok, "dataset.val_fraction", "must be at least 0 and below 1", val_fraction
         )
+        for field, value, known in (
+            ("dataset.augmentation", augmentation, PRESETS),
+            ("dataset.residency", residency, RESIDENCIES),
+        ):
+            cure = did_you_mean(str(value), known)
+            problems.require(value in known, field, "unknown", value, cure)
+        self.subsets: dict[str, Subset] = {"val": Subset()}
+        with problems.caught():
+            self.subsets["train"] = Subset(train_images, shots, subset_seed)
+        with problems.caught():
+            field = "dataset.test_images"
+            self.subsets["test"] = Subset(test_images, None, subset_seed, field)
         problems.raise_if_any()
         self.source = source
         self.batch_size = batch_size
-        self.native_size = native_size
+        self.banks = Path(banks).expanduser()
+        self.residency = residency
         self.num_workers = num_workers
-        self.limits = {"train": train_images, "test": test_images, "val": None}
+        self.build_workers = build_workers or usable_cpus()
+        self.val_fraction = val_fraction
+        self.use_val = use_val
         self.subset_seed = subset_seed
         self.seed = seed
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
-        self.class_names: list[str] = []
-        self._images: dict[str, ResizedImages] = {}
+        self._banks: dict[str, ImageBank] = {}
+        self._settled = False
+        self._resident: dict[str, Tensor] = {}  # banks on the device
+        self._loaders: dict[str, DataLoader[dict[str, Any]]] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the class numbers; known after :meth:`setup`."""
+        return self._banks["train"].class_names
 
     @property
     def evaluation_splits(self) -> list[str]:
         """Names of the splits that are evaluated every epoch, in the order of their loaders."""
-        return [name for name in ("test", "val") if name in self._images]
+        return [name for name in ("test", "val") if name in self._banks]
+
+    @property
+    def image_counts(self) -> dict[str, int]:
+        """How many images of each split take part."""
+        return {name: len(bank) for name, bank in self._banks.items()}
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """Find the images, once.
+        """Open the image banks, once; build those that are not there.
 
         Raises:
-            UserError: If files are missing, a class has no training image, or the batch is larger
-                than the training set.
+            UserError: If files are missing or broken, a class has no training image, or the batch
+                is larger than the training set.
         """
-        if self._images:
+        if self._banks:
             return
-        splits = self.source.load()
-        self.class_names = splits.class_names
-        parts = {"train": splits.train, "test": splits.test, "val": splits.val}
-        self._images = {
-            name: ResizedImages(split, self._side(name), self._chosen(name, split))
-            for name, split in parts.items()
-            if split is not None
-        }
+        identities = self.source.identities()
+        splits: list[Splits] = []  # loaded once, and only if a bank has to be built
+        for name in self._wanted(identities):
+            recipe = self._recipe(name, identities)
+            key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+            folder = self.banks / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
+
+            def content(name: str = name) -> Content:
+                splits[:] = splits or [self.source.load()]
+                return self._content(name, splits[0])
+
+            self._banks[name] = open_or_build(folder, content, self.build_workers)
         self._check()
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor | int]]:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in this epoch's order."""
-        return self._loader("train", epoch=self._epoch)
+        return self._loader("train", shuffled=True)
 
-    def val_dataloader(self) -> list[DataLoader[dict[str, Tensor | int]]]:
+    def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         """One loader for each of :attr:`evaluation_splits`."""
         return [self._loader(name) for name in self.evaluation_splits]
 
-    def test_dataloader(self) -> DataLoader[dict[str, Tensor | int]]:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The test images in their own order."""
         return self._loader("test")
 
     def mapping_batches(self, device: torch.device) -> Iterator[Batch]:
         """For counting: the epoch's training images, cropped as in training, in their own order."""
+        epoch, _ = self._progress()
         for batch in self._loader("train"):
-            moved: Batch = {key: batch[key].to(device) for key in Batch.__annotations__}  # type: ignore[assignment]
-            yield self._prepared(moved, training=True)
+            moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            yield self._prepared({**moved, "epoch": epoch})
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        """Augment on the device."""
-        assert self.trainer is not None
-        return self._prepared(batch, training=self.trainer.training)
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Resize what is small, crop and flip, on the device."""
+        return self._prepared(batch)
 
-    def _prepared(self, batch: Batch, *, training: bool) -> Batch:
-        images = batch["image"]
-        if training:
-            images = augment(
-                images, batch["index"], self.augmentation, self.seed, epoch=self._epoch()
-            )
-        pixels = images.to(torch.float32, memory_format=torch.channels_last)
-        return {**batch, "image": pixels.div_(255)}
+    def _prepared(self, batch: dict[str, Any]) -> Batch:
+        split, index = batch["split"], batch["index"]
+        resident = self._resident.get(split)
+        images = batch["image"] if resident is None else resident[batch["position"]]
+        augmentation = self.augmentation if split == "train" else PRESETS["none"]
+        if augmentation != PRESETS["none"] or images.shape[1] != self.size:
+            rows, columns = windows(index, self.size, augmentation, self.seed, batch["epoch"])
+            images = resize(images, rows, columns, self.size + augmentation.margin)
+        # The axes are swapped in name only: the pixels stay channels-last.
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        return {"image": pixels, "target": batch["target"], "index": index}
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
+    def _progress(self) -> tuple[int, int]:
+        """The epoch, and how many of its steps are done, also before Lightning has resumed.
 
-    def _loader(
-        self, name: str, epoch: Callable[[], int] | None = None
-    ) -> DataLoader[dict[str, Tensor | int]]:
-        images = self._images[name]
-        trainer = self.trainer
-        return DataLoader(
-            images,
-            batch_sampler=DerivedBatchSampler(
-                len(images),
+        In a checkpoint written during or after the last step of an epoch, that epoch may still
+        count as begun and not ended: its steps are done, and the next one begins.
+        """
+        if self.trainer is None:
+            return 0, 0
+        fit = self.trainer.fit_loop
+        epochs: Any = fit.epoch_progress.current
+        steps: Any = fit.epoch_loop.batch_progress
+        if epochs.started == epochs.processed:
+            return epochs.processed, 0
+        if steps.is_last_batch:
+            return epochs.started, 0
+        return epochs.processed, steps.current.processed
+
+    def _loader(self, split: str, *, shuffled: bool = False) -> DataLoader[dict[str, Any]]:
+        """The loader of a split; kept, so that its workers live as long as the run."""
+        key = f"{split} shuffled" if shuffled else split
+        if key not in self._loaders:
+            self._settle()
+            bank, trainer = self._banks[split], self.trainer
+            sampler = DerivedBatchSampler(
+                len(bank),
                 self.batch_size,
                 self.seed,
-                epoch,
+                shuffled=shuffled,
+                progress=self._progress if shuffled else lambda: (0, 0),
                 rank=trainer.global_rank if trainer is not None else 0,
                 world=trainer.world_size if trainer is not None else 1,
-            ),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+            )
+            self._loaders[key] = DataLoader(
+                BankReader(split, bank, with_images=split not in self._resident),
+                sampler=sampler,
+                batch_size=None,  # the sampler makes the batches
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                pin_memory=torch.cuda.is_available(),
+            )
+        return self._loaders[key]
 
-    def _side(self, name: str) -> int:
-        return self.size + (self.augmentation.margin if name == "train" else 0)
+    def _settle(self) -> None:
+        """Bring the banks to where they are to lie, once."""
+        if self._settled:
+            return
+        self._settled = True
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        size = sum(bank.images.nbytes for bank in self._banks.values())
+        residency = self.residency
+        if residency == "auto":
+            fits = device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
+            residency = "device" if fits else "disk"
+        if residency == "memory":
+            for bank in self._banks.values():
+                bank.load()
+        elif residency == "device":
+            self._resident = {name: bank.to(device) for name, bank in self._banks.items()}
 
-    def _chosen(self, name: str, split: Split) -> NDArray[np.int64]:
-        limit = self.limits[name]
-        if limit is None or limit == len(split):
-            return np.arange(len(split))
-        return stratified_subset(split.labels, limit, self.subset_seed, f"dataset.{name}_images")
+    def _wanted(self, identities: dict[str, str]) -> list[str]:
+        """The splits of this run."""
+        val = (self.use_val and "val" in identities) or self.val_fraction > 0
+        return ["train", "test", *(["val"] if val else [])]
+
+    def _sets_aside(self, available: Collection[str]) -> bool:
+        """Whether ``val`` is a share of the training images."""
+        return self.val_fraction > 0 and not (self.use_val and "val" in available)
+
+    def _recipe(self, name: str, identities: dict[str, str]) -> dict[str, Any]:
+        """What decides about the content of a bank."""
+        aside = self._sets_aside(identities) and name != "test"
+        origin = "train" if aside else name
+        return {
+            "version": VERSION,
+            "identity": identities[origin],
+            "part": [name, self.val_fraction, self.subset_seed] if aside else origin,
+            "subset": self.subsets[name].recipe,
+            "size": self._stored_size(name),
+        }
+
+    def _content(self, name: str, splits: Splits) -> Content:
+        parts = splits.parts()
+        aside = self._sets_aside(parts) and name != "test"
+        split = parts["train" if aside else name]
+        candidates = np.arange(len(split))
+        if aside:
+            val = held_out(split.labels, self.val_fraction, self.subset_seed)
+            candidates = np.flatnonzero(val if name == "val" else ~val)
+        chosen = candidates[self.subsets[name].of(split.labels[candidates])]
+        return Content(split, chosen, splits.class_names, self._stored_size(name))
+
+    def _stored_size(self, name: str) -> int:
+        """Side of the images in the bank: small ones as they are, others as they are needed."""
+        margin = self.augmentation.margin if name == "train" else 0
+        return self.source.image_size or self.size + margin
 
     def _check(self) -> None:
         problems = Problems()
-        train = self._images["train"]
-        present = np.unique(train.split.labels[train.chosen])
-        absent = [name for label, name in enumerate(self.class_names) if label not in present]
-        problems.require(
-            not absent, train.split.name, "has classes without images", ", ".join(absent)
-        )
-        problems.require(
-            len(self._images["test"]) > 0, self._images["test"].split.name, "has no images", 0
-        )
+        train = self._banks["train"]
+        absent = sorted(set(range(len(train.class_names))) - set(train.labels.tolist()))
+        names = ", ".join(train.class_names[label] for label in absent)
+        where = f"{self.source.name}/train"
+        problems.require(not absent, where, "has classes without images", names)
+        for name in self.evaluation_splits:
+            problems.require(
+                len(self._banks[name]) > 0, f"{self.source.name}/{name}", "has no images", 0
+            )
         problems.require(
             self.batch_size <= len(train),
             "dataset.batch_size",
             f"is larger than the {len(train)} training images",
             self.batch_size,
         )
+        if problems.found:
+            self._banks = {}
         problems.raise_if_any()
 
 
-def stratified_subset(
-    labels: NDArray[np.int64], count: int, seed: int, field: str
-) -> NDArray[np.int64]:
-    """``count`` sample numbers, in order, with the classes in the shares that they have.
-
-    Args:
-        labels: class of every sample.
-        count: how many to choose; at least one a class, and less than all.
-        seed: which ones.
-        field: the configuration field, for the message.
-
-    Returns:
-        (count,) sample numbers.
-
-    Raises:
-        UserError: If ``count`` is out of range.
-    """
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    classes = len(np.unique(labels))
-    if not classes <= count < len(labels):
-        raise problem(
-            field, f"must be between {classes} (one a class) and {len(labels)} (all)", count
-        )
-    # Room for a second part is scikit-learn's demand; the numbers in it are not used.
-    rest = min(len(labels) - count, max(classes, 1))
-    if rest < classes:
-        raise problem(field, f"leaves out fewer images than there are classes ({classes})", count)
-    splitter = StratifiedShuffleSplit(1, train_size=count, test_size=rest, random_state=seed)
-    chosen, _ = next(splitter.split(np.zeros(len(labels)), labels))
-    return np.sort(chosen)
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

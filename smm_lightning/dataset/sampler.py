@@ -1,12 +1,23 @@
 """The order of the samples, derived from (seed, epoch) instead of stored."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import Sampler
 
 
-class DerivedBatchSampler(Sampler[list[int]]):
+class Draw(NamedTuple):
+    """A batch to read: positions of the samples, and the epoch that they are drawn for.
+
+    The epoch travels with the batch, because workers read ahead.
+    """
+
+    epoch: int
+    positions: list[int]
+
+
+class DerivedBatchSampler(Sampler[Draw]):
     """Batches of positions in an order that is a pure function of (seed, epoch).
 
     ``batch_size`` counts the samples of a step over all ranks: rank r takes every world-th sample
@@ -16,7 +27,9 @@ class DerivedBatchSampler(Sampler[list[int]]):
         length: number of samples.
         batch_size: samples a step, all ranks together.
         seed: of the run.
-        epoch: answers the current epoch; ``None`` keeps the natural order (evaluation).
+        shuffled: ``False`` keeps the natural order (evaluation, counting).
+        progress: answers the current epoch and the number of its steps that are done already (a
+            run may go on in the middle of an epoch).
         rank: of this process.
         world: number of processes.
     """
@@ -26,30 +39,36 @@ class DerivedBatchSampler(Sampler[list[int]]):
         length: int,
         batch_size: int,
         seed: int = 0,
-        epoch: Callable[[], int] | None = None,
+        *,
+        shuffled: bool = False,
+        progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
-        self.epoch = epoch
+        self.shuffled = shuffled
+        self.progress = progress
         self.rank = rank
         self.world = world
 
     def __len__(self) -> int:
         # Training steps are collective: a last batch with fewer samples than ranks is left out.
         full, rest = divmod(self.length, self.batch_size)
-        return full + (rest >= (self.world if self.epoch else 1))
+        return full + (rest >= (self.world if self.shuffled else 1))
 
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.length) if self.epoch is None else self._shuffled(self.epoch())
-        for batch in order.split(self.batch_size)[: len(self)]:
+    def __iter__(self) -> Iterator[Draw]:
+        epoch, done = self.progress()
+        order = self._order(epoch)
+        for batch in order.split(self.batch_size)[done : len(self)]:
             own = batch[self.rank :: self.world].tolist()
             if own:
-                yield own
+                yield Draw(epoch, own)
 
-    def _shuffled(self, epoch: int) -> torch.Tensor:
+    def _order(self, epoch: int) -> torch.Tensor:
+        if not self.shuffled:
+            return torch.arange(self.length)
         # Seeds of neighbouring runs and epochs must not meet: 1,000,003 is prime and > any epoch.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(self.length, generator=generator)

@@ -1,14 +1,11 @@
 """Where images come from. A source answers with splits; a split reads one image at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits
 from smm_lightning.errors import Problems, problem
 
 _SUFFIXES = frozenset(
@@ -16,95 +13,17 @@ _SUFFIXES = frozenset(
 )
 
 
-class Split(ABC):
-    """The images and labels of one part of a dataset.
-
-    Args:
-        name: such as ``digits/train``, for messages.
-        labels: class number of every image.
-    """
-
-    def __init__(self, name: str, labels: Sequence[int]) -> None:
-        self.name = name
-        self.labels = np.asarray(labels, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @abstractmethod
-    def read(self, index: int) -> Image.Image:
-        """Image ``index`` as RGB.
-
-        Raises:
-            UserError: If it cannot be decoded; the message names it.
-        """
-
-
-class ArraySplit(Split):
-    """Images that lie in memory.
-
-    Args:
-        name: for messages.
-        images: (N, h, w) or (N, h, w, 3) uint8.
-        labels: class number of every image.
-    """
-
-    def __init__(self, name: str, images: NDArray[np.uint8], labels: Sequence[int]) -> None:
-        super().__init__(name, labels)
-        self.images = images
-
-    def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
-        return Image.fromarray(self.images[index]).convert("RGB")
-
-
-class FileSplit(Split):
-    """Images in files, decoded when they are read.
-
-    Args:
-        name: for messages.
-        paths: of the images.
-        labels: class number of every image.
-    """
-
-    def __init__(self, name: str, paths: Sequence[Path], labels: Sequence[int]) -> None:
-        super().__init__(name, labels)
-        self.paths = list(paths)
-
-    def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                # Before resizing: a palette image would otherwise be resized by nearest neighbour.
-                return image.convert("RGB")
-        except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
-            raise problem(
-                f"{self.name}[{index}] {path}",
-                f"is no readable image ({type(error).__name__})",
-                cure="Replace or remove the file.",
-            ) from error
-
-
-@dataclass(frozen=True)
-class Splits:
-    """What a source answers.
-
-    Args:
-        train: training images.
-        test: test images.
-        val: images for choosing the best epoch, where the dataset has them.
-        class_names: in the order of the class numbers.
-    """
-
-    train: Split
-    test: Split
-    val: Split | None
-    class_names: list[str]
-
-
 class Source(ABC):
-    """Contract of a source: cheap to build; ``load`` finds the images."""
+    """Contract of a source: cheap to build; ``load`` finds the images.
+
+    Attributes:
+        name: for the folders of image banks, and messages.
+        image_size: side of the images where all share one and it is small (32 x 32), in pixels.
+            Such images stay at that size until they are on the device.
+    """
+
+    name: str
+    image_size: int | None = None
 
     @abstractmethod
     def load(self) -> Splits:
@@ -114,6 +33,22 @@ class Source(ABC):
             UserError: If files are missing or do not fit each other.
         """
 
+    def identities(self) -> dict[str, str]:
+        """For every split that exists, a text that changes when its images or labels do.
+
+        Sources that can tell without loading the images override this.
+
+        Raises:
+            UserError: If files are missing.
+        """
+        problems = Problems()
+        found = {}
+        for name, split in self.load().parts().items():
+            with problems.caught():
+                found[name] = split.identity
+        problems.raise_if_any()
+        return found
+
 
 class Digits(Source):
     """1,797 handwritten digits of 8 x 8 pixels inside scikit-learn: 1,297 to train, 500 to test.
@@ -121,8 +56,14 @@ class Digits(Source):
     The split is stratified and fixed. Source: UCI "Optical Recognition of Handwritten Digits".
     """
 
+    name = "digits"
+    image_size = 8
     _test_images = 500
     _brightest = 16
+
+    def identities(self) -> dict[str, str]:
+        """See :meth:`Source.identities`."""
+        return {"train": "digits/train", "test": "digits/test"}
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
@@ -154,7 +95,12 @@ class ImageFolder(Source):
         train: name of the training folder.
         test: name of the test folder.
         val: name of the validation folder; used if it exists.
+
+    Raises:
+        UserError: If ``root`` is not set.
     """
+
+    name = "imagefolder"
 
     def __init__(
         self, root: str | None, train: str = "train", test: str = "test", val: str = "val"
@@ -181,7 +127,7 @@ class ImageFolder(Source):
                 f"Images belong in {self.root / self.folders[split]}/<class>/*.jpg.",
             )
         problems.raise_if_any()
-        class_names = _folders_in(self.root / self.folders["train"])
+        class_names = folders_in(self.root / self.folders["train"])
         has_val = (self.root / self.folders["val"]).is_dir()
         return Splits(
             train=self._split("train", class_names),
@@ -192,23 +138,35 @@ class ImageFolder(Source):
 
     def _split(self, split: str, class_names: list[str]) -> FileSplit:
         folder = self.root / self.folders[split]
-        unknown = sorted(set(_folders_in(folder)) - set(class_names))
+        unknown = sorted(set(folders_in(folder)) - set(class_names))
         if unknown:
             raise problem(
                 str(folder), "has classes that the training folder lacks", ", ".join(unknown)
             )
-        paths: list[Path] = []
-        labels: list[int] = []
-        for label, name in enumerate(class_names):
-            found = sorted(
-                path for path in (folder / name).rglob("*") if path.suffix.lower() in _SUFFIXES
-            )
-            paths += found
-            labels += [label] * len(found)
-        return FileSplit(f"imagefolder/{split}", paths, labels)
+        return images_by_class(f"imagefolder/{split}", folder, class_names)
 
 
-def _folders_in(folder: Path) -> list[str]:
+def folders_in(folder: Path) -> list[str]:
+    """Names of the visible folders in ``folder``, sorted."""
     return sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
+
+
+def images_by_class(name: str, folder: Path, class_folders: list[str]) -> FileSplit:
+    """The images of ``<folder>/<class folder>``, however deep, in sorted order.
+
+    Args:
+        name: of the split.
+        folder: that holds the class folders.
+        class_folders: in the order of the class numbers.
+    """
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, class_folder in enumerate(class_folders):
+        found = sorted(
+            path for path in (folder / class_folder).rglob("*") if path.suffix.lower() in _SUFFIXES
+        )
+        paths += found
+        labels += [label] * len(found)
+    return FileSplit(name, paths, labels)

@@ -1,3 +1,5 @@
+"""Sources of our own, order, augmentation, subsets, and the datamodule that joins them."""
+
 import itertools
 
 import numpy as np
@@ -6,9 +8,9 @@ import torch
 from PIL import Image
 
 from smm_lightning.dataset import Digits, ImageDataModule, ImageFolder
-from smm_lightning.dataset.augmentation import PRESETS, Augmentation, augment, random_bits
-from smm_lightning.dataset.datamodule import stratified_subset
+from smm_lightning.dataset.augmentation import PRESETS, Augmentation, random_bits, windows
 from smm_lightning.dataset.sampler import DerivedBatchSampler
+from smm_lightning.dataset.subsets import Subset, held_out
 from smm_lightning.errors import UserError
 
 
@@ -30,11 +32,21 @@ def folder(tmp_path):
     return root
 
 
-def datamodule(source, **options):
-    arguments = {"batch_size": 2, "augmentation": "none", "native_size": 8, "size": 16, **options}
-    data = ImageDataModule(source, **arguments)
-    data.setup()
-    return data
+@pytest.fixture
+def datamodule(tmp_path):
+    def make(source, **options):
+        defaults = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 1}
+        data = ImageDataModule(source, banks=tmp_path / "banks", **{**defaults, **options})
+        data.setup()
+        return data
+
+    return make
+
+
+def batches_of(data, split="train"):
+    """The batches as the module gets them."""
+    loader = data.train_dataloader() if split == "train" else data.test_dataloader()
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
 
 
 def test_digits_are_split_once_and_for_all():
@@ -50,52 +62,28 @@ def test_digits_are_split_once_and_for_all():
     assert sorted(map(tuple, joined.tolist())) == sorted(map(tuple, original.astype(int).tolist()))
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
-def test_pixels_equal_the_published_pipeline(tmp_path, mode):
-    """Resize to S for testing; to S + 32, then crop and flip, for training; RGB comes first."""
-    write_images(tmp_path, "train", mode=mode)
-    write_images(tmp_path, "test", mode=mode)
-    data = datamodule(ImageFolder(str(tmp_path)), augmentation="paper", seed=5)
-    batch = data._prepared(next(iter(data.test_dataloader())), training=False)
-    file = Image.open(tmp_path / "test/cat/0.png").convert("RGB")
-    expected = np.asarray(file.resize((16, 16), Image.Resampling.BILINEAR), np.float32) / 255
-    np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0).numpy(), expected)
-
-    batch = next(data.mapping_batches(torch.device("cpu")))
-    index = torch.tensor([0])
-    top, left, mirrored = (int(random_bits(5, 0, index, stream)) for stream in range(3))
-    file = Image.open(tmp_path / "train/cat/0.png").convert("RGB")
-    large = file.resize((48, 48), Image.Resampling.BILINEAR)
-    top, left = top % 33, left % 33
-    crop = large.crop((left, top, left + 16, top + 16))
-    if mirrored & 1:
-        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    expected = np.asarray(crop, np.float32) / 255
-    np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0).numpy(), expected)
-
-
-def test_cmyk_images_are_read(tmp_path):
-    write_images(tmp_path, "train")
-    write_images(tmp_path, "test")
-    Image.new("CMYK", (9, 9), (0, 255, 255, 0)).save(tmp_path / "test/cat/0.jpg")
-    split = ImageFolder(str(tmp_path)).load().test
-    index = next(i for i, path in enumerate(split.paths) if path.suffix == ".jpg")
-    red, green, blue = split.read(index).getpixel((4, 4))
-    assert red > 200
-    assert max(green, blue) < 60
-
-
 def test_augmentation_depends_on_seed_epoch_and_index_alone():
-    images = torch.randint(0, 256, (64, 3, 20, 20), dtype=torch.uint8)
     index = torch.arange(100, 164)
     recipe = Augmentation(margin=8, flip=True)
-    whole = augment(images, index, recipe, seed=1, epoch=2)
-    assert whole.shape == (64, 3, 12, 12)
+    rows, columns = windows(index, 12, recipe, seed=1, epoch=2)
+    assert rows.shape == columns.shape == (64, 12)
     order = torch.randperm(64)
     for part in order.split(7):
-        torch.testing.assert_close(augment(images[part], index[part], recipe, 1, 2), whole[part])
+        for one, other in zip(windows(index[part], 12, recipe, 1, 2), (rows, columns), strict=True):
+            assert torch.equal(one, other[part])
     for seed, epoch in ((1, 3), (2, 2)):
-        assert not torch.equal(augment(images, index, recipe, seed, epoch), whole)
+        assert not torch.equal(windows(index, 12, recipe, seed, epoch)[0], rows)
+
+
+def test_windows_lie_inside_and_reach_every_border():
+    recipe = Augmentation(margin=8, flip=True)
+    rows, columns = windows(torch.arange(2000), 12, recipe, seed=0, epoch=0)
+    for lines in (rows, columns):
+        assert (lines.min().item(), lines.max().item()) == (0, 19)
+        assert torch.equal((lines[:, 1:] - lines[:, :-1]).abs(), torch.ones(2000, 11).long())
+    mirrored = (columns[:, 0] > columns[:, 1]).float().mean().item()
+    assert abs(mirrored - 0.5) < 0.04  # 3.6 standard deviations of a fair coin
+    assert (rows[:, 0] < rows[:, 1]).all()
 
 
 def test_random_bits_are_uniform_and_streams_independent():
@@ -113,32 +101,43 @@ def test_random_bits_are_uniform_and_streams_independent():
 def test_presets():
     assert PRESETS["paper"] == Augmentation(margin=32, flip=True)
     assert PRESETS["no_flip"] == Augmentation(margin=32, flip=False)
-    images = torch.rand(2, 3, 8, 8)
-    assert augment(images, torch.arange(2), PRESETS["none"], 0, 0) is images
+    rows, columns = windows(torch.arange(2), 8, PRESETS["none"], 0, 0)
+    assert torch.equal(rows, torch.arange(8).expand(2, 8))
+    assert torch.equal(columns, rows)
 
 
 def flat(lists):
     return list(itertools.chain.from_iterable(lists))
 
 
-def batches(**options):
-    return list(DerivedBatchSampler(23, 5, **options))
+def batches(epoch=None, done=0, length=23, **options):
+    if epoch is not None:
+        options |= {"shuffled": True, "progress": lambda: (epoch, done)}
+    draws = list(DerivedBatchSampler(length, 5, **options))
+    assert {draw.epoch for draw in draws} <= {epoch or 0}
+    return [draw.positions for draw in draws]
 
 
 def test_order_is_a_function_of_seed_and_epoch():
-    first = batches(seed=1, epoch=lambda: 0)
+    first = batches(seed=1, epoch=0)
     assert sorted(flat(first)) == list(range(23))
-    assert first == batches(seed=1, epoch=lambda: 0)
-    assert first != batches(seed=1, epoch=lambda: 1)
-    assert first != batches(seed=2, epoch=lambda: 0)
-    assert len(first) == len(DerivedBatchSampler(23, 5, epoch=lambda: 0)) == 5
+    assert first == batches(seed=1, epoch=0)
+    assert first != batches(seed=1, epoch=1)
+    assert first != batches(seed=2, epoch=0)
+    assert len(first) == len(DerivedBatchSampler(23, 5, shuffled=True)) == 5
     assert flat(batches()) == list(range(23))
+
+
+def test_an_epoch_that_was_begun_goes_on():
+    whole = batches(seed=1, epoch=3)
+    for done in range(6):
+        assert batches(seed=1, epoch=3, done=done) == whole[done:]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_the_samples_of_every_step(world):
-    one = batches(seed=1, epoch=lambda: 4)
-    parts = [batches(seed=1, epoch=lambda: 4, rank=rank, world=world) for rank in range(world)]
+    one = batches(seed=1, epoch=4)
+    parts = [batches(seed=1, epoch=4, rank=rank, world=world) for rank in range(world)]
     assert len({len(part) for part in parts}) == 1
     for step, whole in enumerate(one):
         together = flat(part[step] for part in parts)
@@ -147,43 +146,130 @@ def test_ranks_share_the_samples_of_every_step(world):
 
 def test_a_last_batch_smaller_than_the_ranks_is_left_out_in_training_only():
     for rank in range(2):
-        sampler = DerivedBatchSampler(11, 5, epoch=lambda: 0, rank=rank, world=2)
+        sampler = DerivedBatchSampler(11, 5, shuffled=True, rank=rank, world=2)
         assert len(list(sampler)) == len(sampler) == 2
-    seen = flat(flat(DerivedBatchSampler(11, 5, rank=r, world=2)) for r in range(2))
+    seen = flat(flat(batches(length=11, rank=rank, world=2)) for rank in range(2))
     assert sorted(seen) == list(range(11))
 
 
-def test_workers_change_nothing(folder):
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+def test_workers_change_nothing(folder, datamodule):
     found = []
-    for workers in (0, 2):
-        data = datamodule(ImageFolder(str(folder)), augmentation="paper", num_workers=workers)
-        found.append(list(data.train_dataloader()))
+    for workers in (0, 3):
+        source = ImageFolder(str(folder))
+        data = datamodule(source, augmentation="paper", num_workers=workers, residency="disk")
+        found.append([batch for _ in range(2) for batch in batches_of(data)])
+    assert len(found[0]) == 6
     for one, other in zip(*found, strict=True):
         assert one.keys() == other.keys() == {"image", "target", "index"}
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_subset_is_stratified_and_seeded():
+def test_ranks_see_the_images_of_one(folder, datamodule):
+    def images(rank, world):
+        data = datamodule(ImageFolder(str(folder)), augmentation="paper", batch_size=3)
+        sampler = data.train_dataloader().sampler
+        sampler.rank, sampler.world = rank, world
+        joined = {key: [] for key in ("image", "index")}
+        for batch in batches_of(data):
+            for key, values in joined.items():
+                values += list(batch[key])
+        return dict(zip(map(int, joined["index"]), joined["image"], strict=True))
+
+    one = images(0, 1)
+    two = images(0, 2) | images(1, 2)
+    assert one.keys() == two.keys() == set(range(6))
+    assert all(torch.equal(one[index], two[index]) for index in one)
+
+
+def test_a_subset_is_stratified_seeded_and_nested():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    chosen = stratified_subset(labels, 10, 0, "dataset.train_images")
+    chosen = Subset(images=10).of(labels)
     assert np.bincount(labels[chosen]).tolist() == [5, 3, 2]
-    again = stratified_subset(labels, 10, 0, "dataset.train_images")
-    other = stratified_subset(labels, 10, 1, "dataset.train_images")
-    assert np.array_equal(chosen, again)
-    assert not np.array_equal(chosen, other)
-    for count in (2, 101):
-        with pytest.raises(UserError, match=r"dataset.train_images: must be between 3"):
-            stratified_subset(labels, count, 0, "dataset.train_images")
+    assert np.array_equal(chosen, Subset(images=10).of(labels))
+    assert np.array_equal(chosen, Subset(images=0.1).of(labels))
+    assert not np.array_equal(chosen, Subset(images=10, seed=1).of(labels))
+    assert set(chosen) < set(Subset(images=11).of(labels)) < set(Subset(images=99).of(labels))
+    assert np.array_equal(Subset().of(labels), np.arange(100))
+    assert np.array_equal(Subset(images=100).of(labels), np.arange(100))
+    rare = np.repeat([0, 1], [999, 1])
+    assert np.bincount(rare[Subset(images=2).of(rare)]).tolist() == [1, 1]
 
 
-def test_index_is_the_number_in_the_split(folder):
+def test_few_shots_are_so_many_a_class_and_nested():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    four, eight = (Subset(shots=k).of(labels) for k in (4, 8))
+    assert np.bincount(labels[four]).tolist() == [4, 4, 4]
+    assert set(four) < set(eight)
+    with pytest.raises(UserError, match=r"dataset.shots: the smallest class has 20 images .got 21"):
+        Subset(shots=21).of(labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": 2}, r"train_images: must be between 3 .one a class. and 100 .all. .got 2."),
+        ({"images": 101}, r"train_images: must be between 3"),
+        ({"images": 0.01}, r"train_images: must be between 3"),
+        ({"images": 0}, r"train_images: must be a number of images, or a share"),
+        ({"images": 1.5}, r"train_images: must be a number of images, or a share"),
+        ({"shots": 0}, r"dataset.shots: must be at least 1"),
+        ({"shots": 1, "images": 9}, r"dataset.shots: cannot be combined with dataset.train_images"),
+    ],
+)
+def test_subsets_out_of_range_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Subset(**options).of(np.repeat([0, 1, 2], [50, 30, 20]))
+
+
+def test_a_share_is_held_out_of_every_class():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    aside = held_out(labels, 0.2, seed=0)
+    assert np.bincount(labels[aside]).tolist() == [10, 6, 4]
+    assert np.array_equal(aside, held_out(labels, 0.2, seed=0))
+    assert not np.array_equal(aside, held_out(labels, 0.2, seed=1))
+
+
+def test_val_is_set_aside_on_request(datamodule):
+    data = datamodule(Digits(), val_fraction=0.1, augmentation="paper", size=32)
+    assert data.evaluation_splits == ["test", "val"]
+    train, val = data._banks["train"], data._banks["val"]
+    assert sorted([*train.index, *val.index]) == list(range(1297))
+    assert abs(len(val) - 130) <= 5
+    batch = data.on_after_batch_transfer(next(iter(data.val_dataloader()[1])), 1)
+    original = Digits().load().train.read(int(batch["index"][0]))
+    expected = np.asarray(original.resize((32, 32), Image.Resampling.BILINEAR), np.float32) / 255
+    np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_a_val_of_the_dataset_comes_first_and_can_be_left_out(folder, datamodule):
+    write_images(folder, "val", count=1)
+    source = ImageFolder(str(folder))
+    assert datamodule(source, val_fraction=0.4).image_counts == {"train": 6, "test": 6, "val": 2}
+    assert datamodule(source, use_val=False).image_counts == {"train": 6, "test": 6}
+    counts = datamodule(source, use_val=False, val_fraction=0.4).image_counts
+    assert counts == {"train": 4, "test": 6, "val": 2}
+
+
+def test_index_is_the_number_in_the_split(folder, datamodule):
     data = datamodule(ImageFolder(str(folder)), train_images=2)
-    batch = next(iter(data.train_dataloader()))
-    labels = data._images["train"].split.labels
+    (batch,) = batches_of(data)
+    labels = ImageFolder(str(folder)).load().train.labels
     assert batch["target"].tolist() == labels[batch["index"]].tolist()
 
 
-def test_a_val_folder_is_used_where_it_exists(folder):
+def test_the_same_sample_is_cropped_alike_in_a_subset(folder, datamodule):
+    def by_index(**options):
+        data = datamodule(ImageFolder(str(folder)), augmentation="paper", **options)
+        found = batches_of(data)
+        return {int(i): x for batch in found for i, x in zip(batch["index"], batch["image"])}  # noqa: B905
+
+    whole, few = by_index(), by_index(shots=1)
+    assert len(few) == 2
+    assert all(torch.equal(image, whole[index]) for index, image in few.items())
+
+
+def test_a_val_folder_is_used_where_it_exists(folder, datamodule):
     assert datamodule(ImageFolder(str(folder))).evaluation_splits == ["test"]
     write_images(folder, "val")
     data = datamodule(ImageFolder(str(folder)))
@@ -191,15 +277,21 @@ def test_a_val_folder_is_used_where_it_exists(folder):
     assert len(data.val_dataloader()) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named(folder, workers):
+def test_a_broken_image_is_named(folder, datamodule):
     broken = folder / "train/dog/1.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    data = datamodule(ImageFolder(str(folder)), num_workers=workers)
     with pytest.raises(UserError) as error:
-        list(data.train_dataloader())
+        datamodule(ImageFolder(str(folder)))
     (line,) = error.value.problems
     assert line.startswith(f"imagefolder/train[4] {broken}: is no readable image")
+
+
+def test_a_changed_image_is_decoded_again(folder, datamodule):
+    before = datamodule(ImageFolder(str(folder)))._banks["train"].images[0].copy()
+    Image.new("RGB", (5, 5)).save(folder / "train/cat/0.png")
+    after = datamodule(ImageFolder(str(folder)))._banks["train"].images[0]
+    assert before.any()
+    assert not after.any()
 
 
 def test_a_missing_folder_says_where_images_belong(tmp_path):
@@ -211,26 +303,33 @@ def test_a_missing_folder_says_where_images_belong(tmp_path):
         ImageFolder(None)
 
 
-def test_a_class_without_images_is_refused(folder):
+def test_a_class_without_images_is_refused(folder, datamodule):
     for file in (folder / "train/dog").iterdir():
         file.unlink()
     with pytest.raises(UserError, match=r"imagefolder/train: has classes without images .*dog"):
         datamodule(ImageFolder(str(folder)))
 
 
-def test_a_test_class_without_training_is_refused(folder):
+def test_a_test_class_without_training_is_refused(folder, datamodule):
     write_images(folder, "test", classes=("horse",))
     with pytest.raises(UserError, match=r"classes that the training folder lacks .*horse"):
         datamodule(ImageFolder(str(folder)))
 
 
-def test_arguments_out_of_range_are_refused_together():
+def test_arguments_out_of_range_are_refused_together(datamodule):
+    wrong = {
+        "batch_size": 0,
+        "num_workers": -1,
+        "val_fraction": 1.0,
+        "augmentation": "papr",
+        "residency": "moon",
+        "train_images": -1,
+        "test_images": 0,
+    }
     with pytest.raises(UserError) as error:
-        datamodule(Digits(), batch_size=0, num_workers=-1, augmentation="papr")
+        datamodule(Digits(), **wrong)
     assert [line.split(":")[0] for line in error.value.problems] == [
-        "dataset.batch_size",
-        "dataset.num_workers",
-        "dataset.augmentation",
+        f"dataset.{field}" for field in wrong
     ]
     with pytest.raises(UserError, match=r"dataset.batch_size: is larger than the 1297 training"):
         datamodule(Digits(), batch_size=2000)

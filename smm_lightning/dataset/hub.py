@@ -1,0 +1,138 @@
+"""Image-classification datasets of the Hugging Face ``datasets`` library."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from smm_lightning.dataset.sources import Source
+from smm_lightning.dataset.splits import Split, Splits, decoded
+from smm_lightning.errors import did_you_mean, problem
+
+
+class HubSplit(Split):
+    """A split of a ``datasets.Dataset``: an Arrow file that is mapped, not loaded.
+
+    Args:
+        name: for messages.
+        table: the dataset.
+        image_column: with the images; they are decoded when they are read.
+        label_column: with class names or numbers.
+        class_names: in the order of the class numbers.
+    """
+
+    def __init__(
+        self, name: str, table: Any, image_column: str, label_column: str, class_names: list[str]
+    ) -> None:
+        from datasets import Image as ImageFeature
+
+        super().__init__(name, _labels(name, table, label_column, class_names))
+        self.table = table.cast_column(image_column, ImageFeature(decode=False))
+        self.image_column = image_column
+
+    @property
+    def identity(self) -> str:
+        """See :attr:`Split.identity`: the library's own fingerprint."""
+        return f"{self.table._fingerprint}"
+
+    def read(self, index: int) -> Image.Image:
+        """See :meth:`Split.read`."""
+        stored = self.table[index][self.image_column]
+        return decoded(stored["bytes"] or Path(stored["path"]), f"{self.name}[{index}]")
+
+
+class HubDataset(Source):
+    """Any image-classification dataset of the Hugging Face ``datasets`` library.
+
+    Args:
+        path: a name on the hub (``uoft-cs/cifar10``), or a local folder with parquet files.
+        config: of the dataset, where it has several.
+        revision: a tag or commit; pin it for results that are to be repeated.
+        data_files: patterns per split, for local files.
+        image_column: name of the column with the images.
+        label_column: name of the column with the classes.
+        train: name of the training split.
+        test: name of the test split.
+        val: name of the validation split, if there is one.
+
+    Raises:
+        UserError: If ``path`` is not set.
+    """
+
+    name = "hub"
+
+    def __init__(
+        self,
+        path: str | None,
+        config: str | None = None,
+        revision: str | None = None,
+        data_files: dict[str, str] | None = None,
+        image_column: str = "image",
+        label_column: str = "label",
+        train: str = "train",
+        test: str = "test",
+        val: str | None = None,
+    ) -> None:
+        if path is None:
+            cure = "Give a dataset: dataset.source.path=<name on the hub, or local folder>."
+            raise problem("dataset.source.path", "is not set", cure=cure)
+        self.path = path
+        self.options = {"name": config, "revision": revision, "data_files": data_files}
+        self.columns = {"image_column": image_column, "label_column": label_column}
+        self.splits = {"train": train, "test": test} | ({"val": val} if val else {})
+
+    def load(self) -> Splits:
+        """See :meth:`Source.load`."""
+        tables = self._tables()
+        for role, split in self.splits.items():
+            if split not in tables:
+                raise problem(
+                    f"dataset.source.{role}", "no such split", split, did_you_mean(split, tables)
+                )
+        for field, column in self.columns.items():
+            for split in self.splits.values():
+                known = tables[split].column_names
+                if column not in known:
+                    cure = did_you_mean(column, known)
+                    raise problem(f"dataset.source.{field}", "no such column", column, cure)
+        names = _class_names(tables[self.splits["train"]], self.columns["label_column"])
+        parts = {
+            role: HubSplit(f"hub/{role}", tables[split], **self.columns, class_names=names)
+            for role, split in self.splits.items()
+        }
+        return Splits(parts["train"], parts["test"], parts.get("val"), names)
+
+    def _tables(self) -> Any:
+        try:
+            from datasets import load_dataset
+        except ImportError as error:
+            cure = "Install it: pip install 'smm-lightning[hub]'."
+            raise problem("dataset=hub", "needs the package datasets", cure=cure) from error
+        try:
+            return load_dataset(self.path, **self.options)
+        except Exception as error:  # a missing name, network or file each have a kind of their own
+            message = " ".join(str(error).split())
+            raise problem(
+                "dataset.source.path", f"cannot be loaded ({message})", self.path
+            ) from error
+
+
+def _class_names(table: Any, column: str) -> list[str]:
+    """Names of a ClassLabel column, else its distinct values in order."""
+    names = getattr(table.features[column], "names", None)
+    return list(names) if names else [str(value) for value in sorted(table.unique(column))]
+
+
+def _labels(name: str, table: Any, column: str, class_names: list[str]) -> Any:
+    values = table[column][:]
+    if getattr(table.features[column], "names", None):
+        labels = np.asarray(values, dtype=np.int64)
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(class_names):
+            raise problem(name, "has images without a class", int(labels.min()))
+        return labels
+    numbers = {value: number for number, value in enumerate(class_names)}
+    unknown = sorted({str(value) for value in values} - numbers.keys())
+    if unknown:
+        raise problem(name, "has classes that the training split lacks", ", ".join(unknown))
+    return np.array([numbers[str(value)] for value in values], dtype=np.int64)

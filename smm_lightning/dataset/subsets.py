@@ -1,0 +1,116 @@
+"""Stratified, seeded choices of samples."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smm_lightning.errors import Problems, problem
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Which samples of a split take part.
+
+    Subsets of one seed are nested: the 8-shot images are among the 16-shot images, a tenth of the
+    images among a fifth.
+
+    Args:
+        images: how many, or below 1 the share of all; ``None`` takes all.
+        shots: how many of each class; not together with ``images``.
+        seed: which ones.
+        field: name of the configuration field of ``images``, for messages.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    images: float | None = None
+    shots: int | None = None
+    seed: int = 0
+    field: str = "dataset.train_images"
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        count = self.images
+        problems.require(
+            count is None or 0 < count < 1 or (count >= 1 and count == int(count)),
+            self.field,
+            "must be a number of images, or a share between 0 and 1",
+            count,
+        )
+        problems.require(
+            self.shots is None or self.shots >= 1, "dataset.shots", "must be at least 1", self.shots
+        )
+        problems.require(
+            self.shots is None or self.images is None,
+            "dataset.shots",
+            f"cannot be combined with {self.field}",
+            self.shots,
+        )
+        problems.raise_if_any()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides about the choice, besides the labels."""
+        chosen = asdict(self)
+        del chosen["field"]
+        return chosen if (self.images, self.shots) != (None, None) else {}
+
+    def of(self, labels: NDArray[np.int64]) -> Positions:
+        """Positions of the chosen samples, ascending.
+
+        Args:
+            labels: (N,) class of every sample.
+
+        Raises:
+            UserError: If there are fewer samples than asked for, or fewer than one a class.
+        """
+        if self.shots is not None:
+            return self._shots_of(labels)
+        if self.images is None:
+            return np.arange(len(labels))
+        classes = len(np.unique(labels))
+        count = round(self.images * len(labels)) if self.images < 1 else int(self.images)
+        if not classes <= count <= len(labels):
+            expected = f"must be between {classes} (one a class) and {len(labels)} (all)"
+            raise problem(self.field, expected, self.images)
+        rank, size = _ranks(labels, self.seed)
+        # One of each class, then by shares.
+        order = np.argsort(np.where(rank == 0, -1, (rank + 0.5) / size), kind="stable")
+        return np.sort(order[:count])
+
+    def _shots_of(self, labels: NDArray[np.int64]) -> Positions:
+        assert self.shots is not None
+        smallest = np.unique(labels, return_counts=True)[1].min()
+        if self.shots > smallest:
+            what = f"the smallest class has {smallest} images"
+            raise problem("dataset.shots", what, self.shots)
+        rank, _ = _ranks(labels, self.seed)
+        return np.flatnonzero(rank < self.shots)
+
+
+def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which samples are set aside: ``share`` of each class, rounded.
+
+    Args:
+        labels: (N,) class of every sample.
+        share: between 0 and 1.
+        seed: which ones.
+    """
+    rank, size = _ranks(labels, seed)
+    return (rank + 0.5) / size < share
+
+
+def _ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:
+    """For every sample its place in a random order of its class, and the size of the class."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[by_class] = np.arange(len(labels)) - starts
+    return rank, sizes[classes]

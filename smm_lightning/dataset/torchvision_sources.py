@@ -1,0 +1,237 @@
+"""CIFAR-10, CIFAR-100, SVHN and GTSRB from the files that torchvision keeps."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from smm_lightning.catalog import CATALOG
+from smm_lightning.dataset.sources import Source, folders_in, images_by_class
+from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
+from smm_lightning.errors import Problems, did_you_mean, problem
+
+_GTSRB_FINAL = (
+    "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
+    "GTSRB_Final_Training_Images.zip"
+)
+
+_TRAINING_SETS = {"final": "GTSRB/Final_Training/Images", "torchvision": "GTSRB/Training"}
+
+
+def torchvision_class(name: str) -> Any:
+    """The class of ``torchvision.datasets`` behind a row of the catalog."""
+    from torchvision import datasets
+
+    return getattr(datasets, str(CATALOG[name].torchvision))
+
+
+class TorchvisionArrays(Source):
+    """CIFAR-10, CIFAR-100 or SVHN: small images of one size in a few files.
+
+    The files lie in ``<root>/<name>`` or ``<root>``, as torchvision writes them. It checks their
+    checksums before it reads them.
+
+    Args:
+        name: ``cifar10``, ``cifar100`` or ``svhn``.
+        root: the folder of all data.
+
+    Raises:
+        UserError: If the name is unknown.
+    """
+
+    image_size = 32
+    _names = ("cifar10", "cifar100", "svhn")
+
+    def __init__(self, name: str, root: str) -> None:
+        if name not in self._names:
+            cure = did_you_mean(name, self._names)
+            raise problem("dataset.source.name", "unknown", name, cure)
+        self.name = name
+        self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
+
+    def identities(self) -> dict[str, str]:
+        """See :meth:`Source.identities`."""
+        folder = self._folder()
+        return {
+            split: stamp(f"{self.name}/{split}", [folder / file for file in self._files(split)])
+            for split in ("train", "test")
+        }
+
+    def load(self) -> Splits:
+        """See :meth:`Source.load`."""
+        folder = self._folder()
+        try:
+            train, test = (self._open(folder, split) for split in ("train", "test"))
+        except RuntimeError as error:  # torchvision: not found or corrupted
+            raise problem(
+                self.name,
+                f"a file in {folder} has another checksum than the original",
+                cure=_cure(self.name),
+            ) from error
+        return Splits(
+            train=self._split("train", train),
+            test=self._split("test", test),
+            val=None,
+            class_names=list(getattr(train, "classes", map(str, range(10)))),
+        )
+
+    def download(self) -> None:
+        """Fetch what is missing into ``<root>/<name>``, by torchvision."""
+        for split in ("train", "test"):
+            self._open(self.folders[0], split, download=True)
+
+    def _folder(self) -> Path:
+        """The first folder with all files."""
+        files = list(dict.fromkeys([*self._files("train"), *self._files("test")]))
+        for folder in self.folders:
+            if all((folder / file).is_file() for file in files):
+                return folder
+        missing = [file for file in files if not (self.folders[0] / file).is_file()]
+        raise problem(
+            self.name,
+            f"{len(missing)} of {len(files)} files are missing in {self.folders[0]}: "
+            + ", ".join(missing),
+            cure=_cure(self.name),
+        )
+
+    def _files(self, split: str) -> list[str]:
+        kind = torchvision_class(self.name)
+        if self.name == "svhn":
+            return [kind.split_list[split][1]]
+        listed = [*getattr(kind, f"{split}_list"), (kind.meta["filename"], "")]
+        return [f"{kind.base_folder}/{file}" for file, _ in listed]
+
+    def _open(self, folder: Path, split: str, *, download: bool = False) -> Any:
+        part = {"split": split} if self.name == "svhn" else {"train": split == "train"}
+        return torchvision_class(self.name)(folder, download=download, **part)
+
+    def _split(self, split: str, found: Any) -> ArraySplit:
+        name = f"{self.name}/{split}"
+        if self.name == "svhn":
+            return ArraySplit(name, found.data.transpose(0, 2, 3, 1), found.labels)
+        return ArraySplit(name, found.data, found.targets)
+
+
+class TrafficSigns(Source):
+    """GTSRB: traffic signs of 15 x 15 to 250 x 250 pixels in PPM files.
+
+    Below ``<root>/gtsrb`` (or ``<root>/gtsrb/gtsrb``) lie ``GTSRB/Training`` (torchvision's 26,640
+    training images) or ``GTSRB/Final_Training/Images`` (the final 39,209 of Table 6),
+    ``GTSRB/Final_Test/Images`` and ``GT-final_test.csv``.
+
+    Args:
+        root: the folder of all data.
+        training_set: ``final``, ``torchvision``, or ``auto``: the final one where it is there.
+
+    Raises:
+        UserError: If ``training_set`` is unknown.
+    """
+
+    name = "gtsrb"
+
+    def __init__(self, root: str, training_set: str = "auto") -> None:
+        if training_set not in ("auto", *_TRAINING_SETS):
+            cure = did_you_mean(str(training_set), ["auto", *_TRAINING_SETS])
+            raise problem("dataset.source.training_set", "unknown", training_set, cure)
+        base = Path(root).expanduser() / "gtsrb"
+        self.folders = [base, base / "gtsrb"]
+        self.training_set = training_set
+
+    def load(self) -> Splits:
+        """See :meth:`Source.load`."""
+        sets = list(_TRAINING_SETS) if self.training_set == "auto" else [self.training_set]
+        training = [folder / _TRAINING_SETS[name] for folder in self.folders for name in sets]
+        answers = [folder / "GT-final_test.csv" for folder in self.folders]
+        problems = Problems()
+        for needed in (training, answers):
+            problems.require(
+                any(path.exists() for path in needed),
+                "gtsrb",
+                f"{needed[0]} is missing",
+                cure=_cure("gtsrb")
+                + (f" The final training set: {_GTSRB_FINAL}." if needed is training else ""),
+            )
+        problems.raise_if_any()
+        folder = next(path for path in training if path.exists())
+        classes = folders_in(folder)
+        return Splits(
+            train=images_by_class("gtsrb/train", folder, classes),
+            test=_from_csv(next(path for path in answers if path.exists())),
+            val=None,
+            class_names=[SIGNS[int(name)] if int(name) < len(SIGNS) else name for name in classes],
+        )
+
+    def download(self) -> None:
+        """Fetch what is missing into ``<root>/gtsrb``: the final training set by default."""
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        root = self.folders[0].parent
+        torchvision_class("gtsrb")(root, split="test", download=True)
+        if self.training_set == "torchvision":
+            torchvision_class("gtsrb")(root, split="train", download=True)
+        elif not (self.folders[0] / _TRAINING_SETS["final"]).is_dir():
+            download_and_extract_archive(_GTSRB_FINAL, str(self.folders[0]))
+
+
+def _from_csv(answers: Path) -> FileSplit:
+    """The test images: ``GT-final_test.csv`` has a row each, divided by semicolons."""
+    folder = answers.parent / "GTSRB/Final_Test/Images"
+    with answers.open(newline="") as file:
+        try:
+            rows = [
+                (folder / Path(row["Filename"]).name, int(row["ClassId"]))
+                for row in csv.DictReader(file, delimiter=";", skipinitialspace=True)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise problem(
+                str(answers), f"is no list of GTSRB's test images ({error!r})", cure=_cure("gtsrb")
+            ) from error
+    return FileSplit("gtsrb/test", [path for path, _ in rows], [label for _, label in rows])
+
+
+def _cure(name: str) -> str:
+    return (
+        f"`python -m smm_lightning.prepare {name} --download` fetches the files "
+        f"({CATALOG[name].images})."
+    )
+
+
+SIGNS = (
+    *(f"speed limit {limit} km/h" for limit in (20, 30, 50, 60, 70, 80)),
+    "end of speed limit 80 km/h",
+    "speed limit 100 km/h",
+    "speed limit 120 km/h",
+    "no passing",
+    "no passing for vehicles over 3.5 t",
+    "right of way at the next crossing",
+    "priority road",
+    "yield",
+    "stop",
+    "no vehicles",
+    "no vehicles over 3.5 t",
+    "no entry",
+    "general caution",
+    "dangerous curve to the left",
+    "dangerous curve to the right",
+    "double curve",
+    "bumpy road",
+    "slippery road",
+    "road narrows on the right",
+    "road work",
+    "traffic signals",
+    "pedestrians",
+    "children crossing",
+    "bicycles crossing",
+    "beware of ice or snow",
+    "wild animals crossing",
+    "end of all limits",
+    "turn right ahead",
+    "turn left ahead",
+    "ahead only",
+    "straight or right",
+    "straight or left",
+    "keep right",
+    "keep left",
+    "roundabout",
+    "end of no passing",
+    "end of no passing for vehicles over 3.5 t",
+)

@@ -1,0 +1,167 @@
+"""``python -m smm_lightning.prepare``: which datasets are here, complete, and what is missing.
+
+Without names all twelve datasets of the paper are looked at. The exit status is 0 if all of them
+are usable, 1 if not.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smm_lightning.catalog import CATALOG
+from smm_lightning.errors import Problems, UserError, did_you_mean, problem
+
+
+@dataclass
+class Finding:
+    """What was found of one dataset.
+
+    Args:
+        name: of the dataset.
+        counts: images of each split, and classes; empty if the dataset cannot be loaded.
+        differences: lines for numbers that are not those of Table 6.
+        problems: lines for what is missing or broken.
+    """
+
+    name: str
+    counts: dict[str, int] = field(default_factory=dict)
+    differences: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        if not self.counts:
+            return "missing"
+        return "broken" if self.problems else "differs" if self.differences else "complete"
+
+    def row(self) -> list[str]:
+        """Cells of the table."""
+        facts = CATALOG[self.name]
+        cells = [str(self.counts.get(key, "-")) for key in ("train", "val", "test", "classes")]
+        return [self.name, self.state, *cells, f"{facts.train} / {facts.test} / {facts.classes}"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; see the module's description.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        findings = [_examined(name, options) for name in _checked(options.names)]
+    except UserError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    _print(findings)
+    wrong = [f for f in findings if f.problems or (options.strict and f.differences)]
+    return int(bool(wrong))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m smm_lightning.prepare", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="dataset", help=", ".join(CATALOG))
+    default = os.environ.get("SMM_DATA", "data")
+    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of all data")
+    parser.add_argument("--download", action="store_true", help="fetch what torchvision can fetch")
+    parser.add_argument("--decode", action="store_true", help="decode every image, list the broken")
+    parser.add_argument("--strict", action="store_true", help="numbers must be those of Table 6")
+    parser.add_argument("--videos", type=Path, help="ucf101: extract middle frames from here")
+    return parser
+
+
+def _checked(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in CATALOG:
+            raise problem("dataset", "unknown", name, did_you_mean(name, CATALOG))
+    return names or list(CATALOG)
+
+
+def _examined(name: str, options: argparse.Namespace) -> Finding:
+    finding = Finding(name)
+    problems = Problems()
+    if options.download:
+        with problems.caught():
+            _download(name, options.data)
+    if options.videos and name == "ucf101":
+        with problems.caught():
+            problems.found += _extract(options.data, options.videos)
+    with problems.caught():
+        _count(finding, options)
+    finding.problems = problems.found + finding.problems
+    return finding
+
+
+def _count(finding: Finding, options: argparse.Namespace) -> None:
+    from smm_lightning.dataset.datamodule import usable_cpus
+    from smm_lightning.dataset.image_bank import broken_images
+    from smm_lightning.dataset.paper import source_of
+
+    source = source_of(finding.name, options.data)
+    source.identities()  # finds files that are listed and not there
+    splits = source.load()
+    counts = {part: len(split) for part, split in splits.parts().items()}
+    finding.counts = {**counts, "classes": len(splits.class_names)}
+    for key in ("train", "test", "classes"):
+        expected = getattr(CATALOG[finding.name], key)
+        if finding.counts[key] != expected:
+            found = finding.counts[key]
+            finding.differences.append(f"{finding.name}: {key} {found}, in Table 6 {expected}")
+    if options.decode:
+        for split in splits.parts().values():
+            finding.problems += broken_images(split, usable_cpus())
+
+
+def _download(name: str, data: Path) -> None:
+    from smm_lightning.dataset.paper import source_of
+
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        source_of(name, data).download()
+    except (OSError, RuntimeError) as error:  # no network, a dead link, another checksum
+        message = " ".join(str(error).split())
+        raise problem(name, f"the download failed ({message})") from error
+
+
+def _extract(data: Path, videos: Path) -> list[str]:
+    from rich.console import Console
+    from rich.progress import track
+
+    from smm_lightning.dataset.middle_frames import extract_middle_frames
+
+    layout = CATALOG["ucf101"].coop
+    assert layout is not None
+    images = data / layout.folders[0]
+    split_file = images.parent / layout.split
+    if not split_file.is_file():
+        cure = f"Fetch it from {layout.split_url}."
+        raise problem("ucf101", "the split file is missing", str(split_file), cure)
+    console = Console(stderr=True)
+    frames = extract_middle_frames(split_file, videos, images)
+    shown = track(frames, "Extracting middle frames", console=console)
+    return [line for lines in shown for line in lines]
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("dataset", "state", "train", "val", "test", "classes", "Table 6"):
+        table.add_column(column, justify="left" if column in ("dataset", "state") else "right")
+    for finding in findings:
+        table.add_row(*finding.row())
+    Console(width=100).print(table)
+    for line in (line for f in findings for line in [*f.problems, *f.differences]):
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

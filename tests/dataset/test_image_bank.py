@@ -1,0 +1,280 @@
+"""Banks that are built at once, interrupted, damaged, or have no room."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from smm_lightning.dataset import ImageDataModule, ImageFolder
+from smm_lightning.dataset import image_bank as bank_module
+from smm_lightning.dataset.image_bank import Content, DamagedBankError, ImageBank, open_or_build
+from smm_lightning.dataset.splits import FileSplit
+from smm_lightning.errors import UserError
+from tests.dataset import miniatures
+
+ROOT = Path(__file__).parent.parent.parent
+COUNT = 150  # two chunks and a part of a third
+
+
+@pytest.fixture
+def split(tmp_path):
+    paths = [tmp_path / "files" / f"{number}.png" for number in range(COUNT)]
+    for number, path in enumerate(paths):
+        miniatures.write(path, miniatures.encoded(number, "PNG"))
+    return FileSplit("some/train", paths, [number % 3 for number in range(COUNT)])
+
+
+def content(split, size=16):
+    return Content(split, np.arange(0, COUNT, 1), ["a", "b", "c"], size)
+
+
+def test_a_bank_holds_what_pil_makes(split, tmp_path):
+    chosen = np.array([3, 50, 149])
+    made = Content(split, chosen, ["a", "b", "c"], 24)
+    bank = open_or_build(tmp_path / "bank", lambda: made, 0)
+    assert bank.images.shape == (3, 24, 24, 3)
+    assert bank.index.tolist() == [3, 50, 149]
+    assert bank.labels.tolist() == [0, 2, 2]
+    assert bank.class_names == ["a", "b", "c"]
+    for row, number in enumerate(chosen):
+        image = Image.fromarray(miniatures.pixels(number))
+        expected = image.resize((24, 24), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(bank.images[row], np.asarray(expected))
+    assert sorted(path.name for path in bank.folder.iterdir()) == ["bank.json", "images.u8"]
+
+
+def test_a_bank_is_read_only_and_decoded_once(split, tmp_path):
+    bank = open_or_build(tmp_path / "bank", lambda: content(split), 0)
+    with pytest.raises(ValueError, match=r"read-only"):
+        bank.images[0] = 0
+
+    def never():
+        raise AssertionError
+
+    again = open_or_build(tmp_path / "bank", never, 0)
+    np.testing.assert_array_equal(again.images, bank.images)
+
+
+def test_several_processes_build_the_same_bank_as_one(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_module, "_WORTH_PROCESSES", 1)
+    banks = [open_or_build(tmp_path / f"{n}", lambda: content(split), n) for n in (0, 2)]
+    assert (tmp_path / "0/images.u8").read_bytes() == (tmp_path / "2/images.u8").read_bytes()
+    assert banks[0].checksums == banks[1].checksums
+
+
+def test_all_broken_images_are_listed_and_the_rest_is_kept(split, tmp_path):
+    good = split.paths[7].read_bytes()
+    for number in (7, 130):
+        split.paths[number].write_bytes(good[:80])
+    with pytest.raises(UserError) as error:
+        open_or_build(tmp_path / "bank", lambda: content(split), 0)
+    assert [line.split(" ")[0] for line in error.value.problems] == [
+        "some/train[7]",
+        "some/train[130]",
+    ]
+    assert not (tmp_path / "bank").exists()
+    for number in (7, 130):
+        split.paths[number].write_bytes(good)
+    read = []
+    original = FileSplit.read
+    split.read = lambda index: (read.append(index), original(split, index))[1]
+    open_or_build(tmp_path / "bank", lambda: content(split), 0)
+    assert sorted(read) == [*range(64), *range(128, 150)]  # the chunk between was complete
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_more_than_8_bits_are_refused(mode, tmp_path):
+    Image.new(mode, (9, 9), 3).save(tmp_path / "deep.tif")
+    with pytest.raises(UserError, match=r"deep.tif: has more than 8 bits a channel"):
+        FileSplit("some/train", [tmp_path / "deep.tif"], [0]).read(0)
+
+
+def damages(folder):
+    images, facts = folder / "images.u8", folder / "bank.json"
+
+    def truncate():
+        images.write_bytes(images.read_bytes()[:-1])
+
+    def flip():
+        changed = bytearray(images.read_bytes())
+        changed[1000] ^= 1
+        images.write_bytes(changed)
+
+    def relabel():
+        facts.write_text(facts.read_text().replace("[0, 1, 2,", "[1, 1, 2,"))
+
+    def cut_facts():
+        facts.write_text(facts.read_text()[:100])
+
+    def empty_facts():
+        facts.write_text("[]")
+
+    return [truncate, flip, relabel, cut_facts, empty_facts]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_a_damaged_bank_is_found_and_built_anew(which, split, tmp_path, caplog):
+    folder = tmp_path / "bank"
+    before = np.array(open_or_build(folder, lambda: content(split), 0).images)
+    damages(folder)[which]()
+    with pytest.raises(DamagedBankError):
+        ImageBank(folder)
+    bank = open_or_build(folder, lambda: content(split), 0)
+    assert "is damaged" in caplog.text
+    np.testing.assert_array_equal(bank.images, before)
+    assert bank.labels[0] == 0
+
+
+def test_a_copied_bank_is_verified_and_used(split, tmp_path):
+    folder = tmp_path / "bank"
+    open_or_build(folder, lambda: content(split), 0)
+    os.utime(folder / "images.u8", ns=(1, 1))
+    ImageBank(folder)
+
+
+def test_pixels_that_follow_a_shorter_progress_are_written_again(split, tmp_path):
+    """What the list of chunks does not vouch for is not trusted, whatever the file holds."""
+    partial = tmp_path / "bank.partial"
+    partial.mkdir()
+    (partial / "images.u8").write_bytes(bytes(COUNT * 16 * 16 * 3))
+    (partial / "progress").write_text("0 123\n1 no\n2")
+    bank = open_or_build(tmp_path / "bank", lambda: content(split), 0)
+    whole = open_or_build(tmp_path / "whole", lambda: content(split), 0)
+    np.testing.assert_array_equal(bank.images, whole.images)
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from smm_lightning.dataset.image_bank import Content, open_or_build
+from smm_lightning.dataset.splits import FileSplit
+
+root, bank, delay = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+class Slow(FileSplit):
+    def read(self, index):
+        time.sleep(delay)
+        with open(root / "log", "a") as log:
+            print(index, file=log)
+        return super().read(index)
+paths = [root / "files" / f"{number}.png" for number in range(150)]
+split = Slow("some/train", paths, [number % 3 for number in range(150)])
+print("begin", flush=True)
+made = open_or_build(bank, lambda: Content(split, np.arange(150), ["a", "b", "c"], 16), 0)
+print(int(made.images.sum()))
+"""
+
+
+def start_build(root, bank, delay=0.0, **options):
+    command = [sys.executable, "-c", BUILD, str(root), str(bank), str(delay)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def test_two_processes_build_a_bank_once(split, tmp_path):
+    both = [start_build(tmp_path, tmp_path / "bank", 0.002) for _ in range(2)]
+    answers = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert answers[0][0] == answers[1][0]
+    assert sorted(map(int, (tmp_path / "log").read_text().split())) == list(range(COUNT))
+
+
+def test_a_build_that_is_killed_goes_on(split, tmp_path):
+    whole = open_or_build(tmp_path / "whole", lambda: content(split), 0)
+    chance = random.Random(0)
+    folder = tmp_path / "bank"
+    for _ in range(4):
+        process = start_build(tmp_path, folder, 0.004)
+        assert process.stdout.readline() == "begin\n"
+        time.sleep(chance.uniform(0.0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start_build(tmp_path, folder)
+    assert process.communicate(timeout=120)[0].split()[1] == str(int(whole.images.sum()))
+    bank = ImageBank(folder)
+    np.testing.assert_array_equal(bank.images, whole.images)
+    assert (bank.labels.tolist(), bank.checksums) == (whole.labels.tolist(), whole.checksums)
+
+
+def test_a_full_disk_is_said_and_leaves_no_bank(split, tmp_path):
+    """RLIMIT_FSIZE stands in for the disk: no file may grow beyond it."""
+    limit = 60_000  # of 115,200 bytes
+    process = start_build(
+        tmp_path,
+        tmp_path / "bank",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    error = process.communicate(timeout=120)[1]
+    assert "paths.banks: the image bank cannot be written (File too large)" in error
+    assert "Make room, or choose another folder: paths.banks=<folder>." in error
+    assert not (tmp_path / "bank").exists()
+    assert list((tmp_path / "bank.partial").iterdir()) == []
+    assert open_or_build(tmp_path / "bank", lambda: content(split), 0).images.any()
+
+
+def test_a_folder_that_cannot_be_made_is_said(split, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"paths.banks: the image bank cannot be written"):
+        open_or_build(tmp_path / "file" / "bank", lambda: content(split), 0)
+
+
+def test_memory_does_not_grow_with_the_bank(tmp_path):
+    """Reading a bank of 300 MB takes no memory of its own: its pages are the system's."""
+    folder = tmp_path / "bank"
+    folder.mkdir()
+    count, side = 2_000, 224
+    images = np.memmap(folder / "images.u8", np.uint8, "w+", shape=(count, side, side, 3))
+    images.flush()
+    facts = {
+        "shape": images.shape,
+        "labels": [0] * count,
+        "index": list(range(count)),
+        "class_names": ["a"],
+        "checksums": [],
+        "written_ns": (folder / "images.u8").stat().st_mtime_ns,
+    }
+    import zlib
+
+    text = json.dumps(facts)
+    sealed = {"checksum": zlib.crc32(text.encode()), "facts": text}
+    (folder / "bank.json").write_text(json.dumps(sealed))
+
+    def own_memory():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+    bank = ImageBank(folder)
+    before = own_memory()
+    for start in range(0, count, 50):
+        bank.images[np.arange(start, start + 50)]
+    assert own_memory() - before < 40
+
+
+@pytest.mark.parametrize("residency", ["device", "memory", "disk", "auto"])
+def test_residency_changes_nothing(residency, tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for number in range(4):
+                file = tmp_path / "images" / split / name / f"{number}.png"
+                miniatures.write(file, miniatures.encoded(number, "PNG"))
+    source = ImageFolder(str(tmp_path / "images"))
+    options = {"batch_size": 3, "augmentation": "paper", "size": 16, "banks": tmp_path / "banks"}
+
+    def batches(residency):
+        data = ImageDataModule(source, residency=residency, **options)
+        data.setup()
+        return list(data.mapping_batches(torch.device("cpu")))
+
+    for one, other in zip(batches("disk"), batches(residency), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)

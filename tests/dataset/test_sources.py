@@ -1,0 +1,290 @@
+"""Every dataset of the paper from files in their real formats, and what is said of bad ones."""
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train as entry
+from smm_lightning import prepare
+from smm_lightning.catalog import CATALOG
+from smm_lightning.dataset import CoOp, HubDataset, ImageDataModule, TorchvisionArrays, TrafficSigns
+from smm_lightning.dataset.coop import read_split
+from smm_lightning.dataset.lmdb_split import LmdbSplit
+from smm_lightning.dataset.records import load_record
+from smm_lightning.errors import UserError
+from tests.dataset import miniatures
+
+COOP = [row.name for row in CATALOG.values() if row.coop]
+SMALL = ("backbone=tiny", "backbone.classes=120", "trainer=cpu", "epochs=1", "dataset.batch_size=4")
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_each_of_the_twelve_is_prepared_banked_and_trained(
+    name, composed, tmp_path, monkeypatch, capsys
+):
+    root = tmp_path / "my data, 1=2 ü"
+    miniatures.make(name, root, monkeypatch)
+    assert prepare.main([name, "--data", str(root), "--decode"]) == 0
+    assert "differs" in capsys.readouterr().out
+    limits = ("+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1")
+    cfg = composed(f"dataset={name}", f"paths.data='{root}'", *SMALL, *limits)
+    result = entry.train(cfg)
+    expected = {"cifar10": (20, 10), "cifar100": (200, 100), "svhn": (20, 10)}
+    train, test = expected.get(name, (12, 6))
+    counts = {"train": train, "test": test} | ({"val": 3} if name in COOP else {})
+    assert result["data/images"] == counts
+    assert result["best/selected_on"] == ("val" if name in COOP else "test")
+
+
+@pytest.mark.parametrize("layout", miniatures.COOP_LAYOUTS)
+@pytest.mark.parametrize("name", ["dtd", "oxfordpets"])
+def test_coop_splits_over_the_images_of_others(name, layout, tmp_path):
+    miniatures.make_coop(name, tmp_path, layout)
+    splits = CoOp(name, str(tmp_path)).load()
+    assert (splits.val is None) == (layout == "ilm_lmdb")
+    assert splits.class_names == ["kind 0", "kind 1", "kind 2"]
+    assert splits.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    for part, split in splits.parts().items():
+        for number in range(len(split)):
+            original = Image.fromarray(miniatures.pixels(len(part) * 100 + number))
+            difference = np.abs(np.asarray(split.read(number), float) - np.asarray(original, float))
+            assert difference.mean() < 60  # JPEG of noise; another image differs by about 85
+
+
+def test_arrays_are_the_original_pixels(tmp_path, monkeypatch):
+    for name in ("cifar10", "svhn"):
+        miniatures.make(name, tmp_path, monkeypatch)
+        splits = TorchvisionArrays(name, str(tmp_path)).load()
+        for number in (0, 7):
+            expected = miniatures.pixels(number, (32, 32))
+            np.testing.assert_array_equal(np.asarray(splits.train.read(number)), expected)
+            assert splits.train.labels[number] == number
+
+
+def test_gtsrb_has_two_training_sets(tmp_path, capsys):
+    miniatures.make_gtsrb("gtsrb", tmp_path, training="GTSRB/Training", images=2)
+    assert len(TrafficSigns(str(tmp_path)).load().train) == 6
+    miniatures.make_gtsrb("gtsrb", tmp_path)
+    assert len(TrafficSigns(str(tmp_path)).load().train) == 12
+    assert len(TrafficSigns(str(tmp_path), "torchvision").load().train) == 6
+    assert prepare.main(["gtsrb", "--data", str(tmp_path), "--strict"]) == 1
+    assert "gtsrb: train 12, in Table 6 39209" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"training_set: unknown .*'finl'.*Did you mean 'final'"):
+        TrafficSigns(str(tmp_path), "finl")
+
+
+def test_a_corrupted_download_is_named(tmp_path, monkeypatch):
+    miniatures.make("cifar10", tmp_path, monkeypatch)
+    file = tmp_path / "cifar10/cifar-10-batches-py/data_batch_3"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match=r"another checksum than the original.*--download"):
+        TorchvisionArrays("cifar10", str(tmp_path)).load()
+
+
+def test_missing_files_are_counted(tmp_path):
+    miniatures.make_coop("eurosat", tmp_path)
+    (tmp_path / "eurosat/2750/kind_1/train_0.jpg").unlink()
+    with pytest.raises(UserError) as error:
+        CoOp("eurosat", str(tmp_path)).identities()
+    (line,) = error.value.problems
+    assert line.startswith("eurosat/train: 1 of 12 files are missing, the first is ")
+
+
+def test_a_file_that_is_replaced_changes_the_identity(tmp_path):
+    miniatures.make_coop("eurosat", tmp_path)
+    source = CoOp("eurosat", str(tmp_path))
+    before = source.identities()
+    assert before == source.identities()
+    miniatures.write(tmp_path / "eurosat/2750/kind_1/train_0.jpg", miniatures.encoded(5))
+    after = source.identities()
+    assert before["train"] != after["train"]
+    assert before["test"] == after["test"]
+
+
+HOSTILE = {
+    "truncated": (lambda rows: json.dumps(rows)[:-20], "is no JSON"),
+    "empty": (lambda rows: "", "is no JSON"),
+    "a list": (lambda rows: "[]", "has no parts"),
+    "no test": (lambda rows: json.dumps({**rows, "test": []}), "part 'test' is empty"),
+    "parent": (
+        lambda rows: changed(rows, "../../etc/passwd"),
+        "is no .path below the image folder",
+    ),
+    "absolute": (lambda rows: changed(rows, "/etc/passwd"), "is no .path below the image folder"),
+    "inner": (lambda rows: changed(rows, "a/../../b"), "is no .path below the image folder"),
+    "backslash": (lambda rows: changed(rows, "..\\b"), "is no .path below the image folder"),
+    "a number": (lambda rows: changed(rows, 7), "is no .path below the image folder"),
+    "twice": (lambda rows: changed(rows, "kind_0/test_0.jpg"), "1 images stand in it twice"),
+    "gap": (lambda rows: changed(rows, "x.jpg", 9, "z"), r"class numbers are left out .got .3, 4"),
+    "negative": (lambda rows: changed(rows, "x.jpg", -1), "is no .path below the image folder"),
+    "two names": (lambda rows: changed(rows, "x.jpg", 0, "other"), "class 0 has two names"),
+}
+
+
+def changed(rows, path, label=0, name="kind 0"):
+    return json.dumps({**rows, "train": [[path, label, name], *rows["train"]]})
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_bad_split_file_is_refused(case, tmp_path):
+    spoil, message = HOSTILE[case]
+    file = tmp_path / "split.json"
+    file.write_text(spoil(miniatures.coop_rows()))
+    with pytest.raises(UserError, match=message) as error:
+        read_split(file)
+    assert all(line.startswith(str(file)) for line in error.value.problems)
+
+
+class Malice:
+    def __reduce__(self):
+        return print, ("this code ran",)
+
+
+BOMB = b"\x80\x04Nr\xff\xff\xff\x7f."  # nine bytes that ask for a memo of gigabytes
+
+
+def test_records_are_data_alone():
+    for plain in ((b"abc", 3), [b"0", b"1"], 12345678901234567890, ("x", None, True), 2**80):
+        for protocol in (3, 4, 5):
+            assert load_record(pickle.dumps(plain, protocol)) == plain
+    long = [b"%d" % number for number in range(3000)]
+    assert load_record(pickle.dumps(long, 3)) == long
+    for hostile in (pickle.dumps(Malice()), pickle.dumps({"a": 1}), pickle.dumps(np.int64(3))):
+        with pytest.raises(ValueError, match=r"opcode"):
+            load_record(hostile)
+    for broken in (b"", b"no pickle", pickle.dumps((b"abc", 3))[:-3]):
+        with pytest.raises(ValueError, match=r"pickle|opcode"):
+            load_record(broken)
+
+
+def test_a_small_pickle_cannot_take_much_memory():
+    code = (
+        "from smm_lightning.dataset.records import load_record\n"
+        f"try: load_record({BOMB!r})\n"
+        "except ValueError as error: print(error)"
+    )
+    limit = (4 << 30, 4 << 30)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
+    )
+    assert done.stdout.strip() == "pickle with a memo beyond its data", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"1": pickle.dumps(Malice())}, r"flowers/train\[1\] .*: holds a pickle with the opcode"),
+        ({"1": BOMB}, r"a memo beyond its data"),
+        ({"1": pickle.dumps((miniatures.encoded(0), 2))}, r"another label than the split file's 0"),
+        ({"1": pickle.dumps(b"image")}, r"the record is no \(image, label\)"),
+        ({"1": pickle.dumps((b"no image", 0))}, r"is no readable image"),
+        ({"__len__": pickle.dumps(3)}, r"__len__ is not the 2 of __keys__ \(got 3\)"),
+        ({"__keys__": pickle.dumps("keys")}, r"__keys__ is no list of keys"),
+        ({"__keys__": pickle.dumps([b"0", b"9"])}, r"has no record '9'"),
+    ],
+)
+def test_a_hostile_lmdb_is_refused(replaced, message, tmp_path, capsys):
+    path = tmp_path / "train.lmdb"
+    records = [(miniatures.encoded(number), 0) for number in range(2)]
+    miniatures.make_lmdb(path, records, **replaced)
+    with pytest.raises(UserError, match=message):
+        LmdbSplit("flowers/train", path, np.zeros(2, int)).read(1)
+    assert "this code ran" not in capsys.readouterr().out
+
+
+def test_a_truncated_lmdb_does_not_kill_the_process(tmp_path):
+    path = tmp_path / "train.lmdb"
+    miniatures.make_lmdb(path, [(miniatures.encoded(n, size=(300, 300)), 0) for n in range(9)])
+    content = path.read_bytes()
+    for size in (len(content) // 2, 10_000, 100, 0):
+        cut = tmp_path / f"{size}.lmdb"
+        cut.write_bytes(content[:size])
+        with pytest.raises(UserError, match=r"is truncated|no readable LMDB|has no record"):
+            LmdbSplit("flowers/train", cut, np.zeros(9, int))
+
+
+def test_an_lmdb_and_its_split_file_must_agree(tmp_path):
+    miniatures.make_lmdb(tmp_path / "train.lmdb", [(b"", 0)])
+    with pytest.raises(UserError, match=r"holds 1 images, its split file 2"):
+        LmdbSplit("flowers/train", tmp_path / "train.lmdb", np.zeros(2, int))
+
+
+def test_an_lmdb_is_decoded_by_several_processes(tmp_path, monkeypatch):
+    from smm_lightning.dataset import image_bank
+
+    monkeypatch.setattr(image_bank, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(image_bank, "_CHUNK", 2)
+    miniatures.make_coop("dtd", tmp_path, "ilm_lmdb")
+    options = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 2}
+    data = ImageDataModule(CoOp("dtd", str(tmp_path)), banks=tmp_path / "banks", **options)
+    data.setup()
+    assert data.image_counts == {"train": 12, "test": 6}
+    first = data.source.load().train.read(0).resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(data._banks["train"].images[0], np.asarray(first))
+
+
+@pytest.fixture
+def hub_folder(tmp_path, monkeypatch):
+    """A dataset of the hub in its parquet form, made locally."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for split, count in (("train", 6), ("test", 4)):
+        table = datasets.Dataset.from_dict(
+            {
+                "picture": [
+                    {"bytes": miniatures.encoded(n, "PNG"), "path": None} for n in range(count)
+                ],
+                "kind": [n % 2 for n in range(count)],
+                "word": ["ab"[n % 2] for n in range(count)],
+            },
+            features=datasets.Features(
+                picture=datasets.Image(),
+                kind=datasets.ClassLabel(names=["cat", "dog"]),
+                word=datasets.Value("string"),
+            ),
+        )
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(("column", "names"), [("kind", ["cat", "dog"]), ("word", ["a", "b"])])
+def test_a_dataset_of_the_hub(hub_folder, composed, column, names):
+    source = HubDataset(str(hub_folder), image_column="picture", label_column=column)
+    splits = source.load()
+    assert splits.class_names == names
+    assert splits.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    np.testing.assert_array_equal(np.asarray(splits.train.read(3)), miniatures.pixels(3))
+    assert source.identities() == source.identities()
+    cfg = composed(
+        "dataset=hub",
+        f"dataset.source.path={hub_folder}",
+        "dataset.source.image_column=picture",
+        f"dataset.source.label_column={column}",
+        *SMALL,
+    )
+    assert entry.train(cfg)["data/images"] == {"train": 6, "test": 4}
+
+
+def test_what_the_hub_lacks_is_said(hub_folder):
+    with pytest.raises(UserError, match=r"image_column: no such column .*'image'.*Known: kind"):
+        HubDataset(str(hub_folder)).load()
+    with pytest.raises(UserError, match=r"source.val: no such split .*'valid'"):
+        HubDataset(str(hub_folder), val="valid").load()
+    with pytest.raises(UserError, match=r"source.path: cannot be loaded"):
+        HubDataset(str(hub_folder / "nothing")).load()
+    with pytest.raises(UserError, match=r"source.path: is not set"):
+        HubDataset(None)

@@ -1,0 +1,124 @@
+"""The command that says what is there and what is missing."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smm_lightning import prepare
+from smm_lightning.catalog import CATALOG
+from tests.dataset import miniatures
+
+
+def test_everything_is_missing_at_first(tmp_path, capsys):
+    assert prepare.main(["--data", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    for name, facts in CATALOG.items():
+        lines = [line for line in shown.splitlines() if line.startswith(f"{name}: ")]
+        assert lines, name
+        assert f"{name} " in shown
+        if facts.coop:
+            assert any(facts.coop.split_url in line for line in lines)
+            assert any(str(tmp_path / facts.coop.folders[0]) in line for line in lines)
+        if facts.torchvision:
+            assert any("--download" in line for line in lines)
+    assert "data_batch_1" in shown
+    assert "GTSRB_Final_Training_Images.zip" in shown
+
+
+def test_numbers_that_differ_are_reported_with_both(tmp_path, capsys):
+    miniatures.make_coop("dtd", tmp_path)
+    assert prepare.main(["dtd", "--data", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].split()[:6] == ["dtd", "differs", "12", "3", "6", "3"]
+    assert shown[2:] == [
+        "dtd: train 12, in Table 6 2820",
+        "dtd: test 6, in Table 6 1692",
+        "dtd: classes 3, in Table 6 47",
+    ]
+    assert prepare.main(["dtd", "--data", str(tmp_path), "--strict"]) == 1
+
+
+def test_every_broken_image_is_listed(tmp_path, capsys):
+    miniatures.make_coop("dtd", tmp_path)
+    images = tmp_path / "dtd/images"
+    (images / "kind_0/train_1.jpg").write_bytes(b"")
+    whole = (images / "kind_2/test_0.jpg").read_bytes()
+    (images / "kind_2/test_0.jpg").write_bytes(whole[: len(whole) // 2])
+    assert prepare.main(["dtd", "--data", str(tmp_path)]) == 0
+    assert prepare.main(["dtd", "--data", str(tmp_path), "--decode"]) == 1
+    shown = capsys.readouterr().out
+    assert f"dtd/train[1] {images}/kind_0/train_1.jpg: is no readable image" in shown
+    assert f"dtd/test[4] {images}/kind_2/test_0.jpg: is no readable image" in shown
+    assert shown.count("is no readable image") == 2
+    assert "broken" in shown
+
+
+def test_an_unknown_name(capsys):
+    assert prepare.main(["cifar11"]) == 2
+    assert "Did you mean 'cifar10'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["cifar10", "svhn", "gtsrb", "flowers102", "food101"])
+def test_downloads_are_left_to_torchvision(name, tmp_path, monkeypatch, capsys):
+    import torchvision.datasets.utils
+    from torchvision import datasets
+
+    kind = getattr(datasets, CATALOG[name].torchvision)
+    asked = []
+
+    def refuse(*arguments, **options):
+        asked.append(options.get("download", True))
+        raise OSError("no network")
+
+    monkeypatch.setattr(kind, "__init__", refuse)
+    monkeypatch.setattr(torchvision.datasets.utils, "download_and_extract_archive", refuse)
+    assert prepare.main([name, "--data", str(tmp_path / "new"), "--download"]) == 1
+    assert asked == [True]
+    assert f"{name}: the download failed (no network)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["sun397", "stanfordcars", "ucf101"])
+def test_dead_downloads_are_said(name, tmp_path, capsys):
+    assert prepare.main([name, "--data", str(tmp_path), "--download"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{name}: no download. Fetch them from" in shown
+
+
+def write_video(path, count):
+    """Frame n is grey level 10 n."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(count):
+            pixels = np.full((48, 64, 3), 10 * number, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_middle_frames_come_out_of_videos(tmp_path, capsys):
+    data, videos = tmp_path / "data", tmp_path / "UCF-101"
+    miniatures.make_coop("ucf101", data)
+    images = data / "ucf101/UCF-101-midframes"
+    kept = (images / "kind_0/train_0.jpg").read_bytes()
+    import json
+
+    rows = [[f"Some_Kind/v_{n}.jpg", 0, "Some Kind"] for n in range(3)]
+    old = ["kind_0/train_0.jpg", 0, "Some Kind"]
+    split = {"train": [*rows, old], "test": [["Some_Kind/v_missing.jpg", 0, "Some Kind"]]}
+    (data / "ucf101/split_zhou_UCF101.json").write_text(json.dumps(split))
+    write_video(videos / "SomeKind/v_0.avi", 9)
+    write_video(videos / "SomeKind/v_1.avi", 20)
+    (videos / "SomeKind/v_2.avi").write_bytes(b"no video")
+    command = ["ucf101", "--data", str(data), "--videos", str(videos)]
+    assert prepare.main(command) == 1
+    shown = capsys.readouterr().out
+    assert "has no video (got 'v_missing')" in shown
+    assert "v_2.avi: is no readable video" in shown
+    for number, expected in ((0, 40), (1, 100)):
+        frame = np.asarray(Image.open(images / f"Some_Kind/v_{number}.jpg"), dtype=float)
+        assert frame.shape == (48, 64, 3)
+        assert abs(frame.mean() - expected) < 4
+    assert (images / "kind_0/train_0.jpg").read_bytes() == kept
