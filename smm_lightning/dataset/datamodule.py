@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -214,6 +215,10 @@ class ImageDataModule(L.LightningDataModule):
         for batch in self._loader("train"):
             moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             yield self._prepared({**moved, "epoch": epoch})
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """End the workers. Left to the garbage collector, each would be waited for in vain."""
+        CombinedLoader(list(self._loaders.values())).reset()
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Batch:  # noqa: ARG002
         """Resize what is small, crop and flip, on the device."""

@@ -145,7 +145,7 @@ def make_lmdb(path, records, **replaced):
     entries = {key: pickle.dumps(record) for key, record in zip(keys, records, strict=True)}
     entries |= {b"__keys__": pickle.dumps(keys), b"__len__": pickle.dumps(len(keys))}
     entries |= {key.encode(): content for key, content in replaced.items()}
-    with lmdb.open(str(path), subdir=False, map_size=1 << 24) as environment:
-        with environment.begin(write=True) as transaction:  # noqa: SIM117 - one after the other
+    with lmdb.open(str(path), subdir=False, map_size=1 << 24) as environment:  # noqa: SIM117
+        with environment.begin(write=True) as transaction:
             for key, content in entries.items():
                 transaction.put(key, content)

@@ -159,6 +159,7 @@ def test_workers_change_nothing(folder, datamodule):
         source = ImageFolder(str(folder))
         data = datamodule(source, augmentation="paper", num_workers=workers, residency="disk")
         found.append([batch for _ in range(2) for batch in batches_of(data)])
+        data.teardown("fit")
     assert len(found[0]) == 6
     for one, other in zip(*found, strict=True):
         assert one.keys() == other.keys() == {"image", "target", "index"}
