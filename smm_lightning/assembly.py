@@ -129,6 +129,13 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
         trainer.precision,
         "Use 32-true or bf16-mixed.",
     )
+    problems.require(
+        not trainer.get("overfit_batches"),
+        "trainer.overfit_batches",
+        "would replace the order of the samples by one of Lightning's",
+        trainer.get("overfit_batches"),
+        "Use debug=overfit.",
+    )
     if cfg.ckpt_path is not None:
         with problems.caught():
             read_checkpoint(Path(cfg.ckpt_path))

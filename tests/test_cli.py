@@ -149,16 +149,18 @@ def readme_commands():
 
 
 def test_the_readme_has_commands():
-    assert len(readme_commands()) >= 5
+    assert len(readme_commands()) >= 8
 
 
 @pytest.mark.parametrize("command", readme_commands())
 def test_commands_of_the_readme_run(tmp_path, command):
     """In a small variant: a tiny network, few batches, a made-up image folder."""
+    from tests.dataset import miniatures
     from tests.dataset.test_dataset import write_images
 
     for split in ("train", "test"):
         write_images(tmp_path / "my_images", split, count=8)
+    miniatures.make_coop("dtd", tmp_path / "data")
     arguments = shlex.split(command)[2:]
     given = {argument.split("=")[0] for argument in arguments}
     few = ["+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]

@@ -184,6 +184,7 @@ def test_all_problems_of_a_configuration_are_found_together(composed):
         "seed=-3",
         "trainer.precision=16-mixed",
         "trainer.accelerator=cpu",
+        "+trainer.overfit_batches=2",
     )
     with pytest.raises(UserError) as error:
         assemble(cfg)
@@ -193,6 +194,7 @@ def test_all_problems_of_a_configuration_are_found_together(composed):
         "optimizer.milestones",
         "optimizer.pattern.lr",
         "seed",
+        "trainer.overfit_batches",
         "trainer.precision",
     ]
 

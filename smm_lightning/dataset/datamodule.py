@@ -147,7 +147,7 @@ class ImageDataModule(L.LightningDataModule):
         self.banks = Path(banks).expanduser()
         self.residency = residency
         self.num_workers = num_workers
-        self.build_workers = build_workers or usable_cpus()
+        self.build_workers = usable_cpus() if build_workers is None else build_workers
         self.val_fraction = val_fraction
         self.use_val = use_val
         self.subset_seed = subset_seed
@@ -339,10 +339,11 @@ class ImageDataModule(L.LightningDataModule):
         names = ", ".join(train.class_names[label] for label in absent)
         where = f"{self.source.name}/train"
         problems.require(not absent, where, "has classes without images", names)
-        for name in self.evaluation_splits:
-            problems.require(
-                len(self._banks[name]) > 0, f"{self.source.name}/{name}", "has no images", 0
-            )
+        for name, bank in self._banks.items():
+            where = f"{self.source.name}/{name}"
+            problems.require(len(bank) > 0, where, "has no images")
+            outside = set(bank.labels.tolist()) - set(range(len(train.class_names)))
+            problems.require(not outside, where, "has labels without a class", sorted(outside)[:3])
         problems.require(
             self.batch_size <= len(train),
             "dataset.batch_size",

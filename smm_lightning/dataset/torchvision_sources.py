@@ -153,11 +153,14 @@ class TrafficSigns(Source):
         problems.raise_if_any()
         folder = next(path for path in training if path.exists())
         classes = folders_in(folder)
+        # Class numbers are the folders' names; the test images are listed by number.
+        if classes != [f"{label:05d}" for label in range(len(classes))]:
+            raise problem(str(folder), "class folders are left out", cure=_cure("gtsrb"))
         return Splits(
             train=images_by_class("gtsrb/train", folder, classes),
             test=_from_csv(next(path for path in answers if path.exists())),
             val=None,
-            class_names=[SIGNS[int(name)] if int(name) < len(SIGNS) else name for name in classes],
+            class_names=[*SIGNS, *classes[len(SIGNS) :]][: len(classes)],
         )
 
     def download(self) -> None:

@@ -79,6 +79,21 @@ def test_gtsrb_has_two_training_sets(tmp_path, capsys):
         TrafficSigns(str(tmp_path), "finl")
 
 
+def test_a_gtsrb_with_gaps_is_refused(tmp_path):
+    miniatures.make_gtsrb("gtsrb", tmp_path)
+    options = {"batch_size": 2, "augmentation": "none", "size": 16, "banks": tmp_path / "banks"}
+    answers = tmp_path / "gtsrb/GT-final_test.csv"
+    answers.write_text(answers.read_text().replace(";2\n", ";7\n"))
+    with pytest.raises(UserError, match=r"gtsrb/test: has labels without a class .got .7"):
+        ImageDataModule(TrafficSigns(str(tmp_path)), **options).setup()
+    (tmp_path / "gtsrb/GTSRB/Final_Training/Images/00001").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"Images: class folders are left out"):
+        TrafficSigns(str(tmp_path)).load()
+    answers.write_text("no;list\n1;2\n")
+    with pytest.raises(UserError, match=r"is no list of GTSRB's test images|left out"):
+        TrafficSigns(str(tmp_path)).load()
+
+
 def test_a_corrupted_download_is_named(tmp_path, monkeypatch):
     miniatures.make("cifar10", tmp_path, monkeypatch)
     file = tmp_path / "cifar10/cifar-10-batches-py/data_batch_3"
