@@ -44,13 +44,11 @@ def _resampled(lines: Tensor, wanted: Tensor, size: int) -> Tensor:
     count, length, *rest = lines.shape
     flat = lines.reshape(count * length, -1).to(torch.int32)
     first, weights = _taps(length, size, lines.device)
-    begin = torch.arange(count, device=lines.device)[:, None] * length + first[wanted]
-    total: Tensor | None = None
-    for tap in range(len(weights)):
-        weight = weights[tap][wanted].view(-1, 1)
-        term = flat.index_select(0, (begin + tap).view(-1)).mul_(weight)
-        total = term if total is None else total.add_(term)
-    assert total is not None
+    begin = (torch.arange(count, device=lines.device)[:, None] * length + first[wanted]).view(-1)
+    scaled = [weight[wanted].view(-1, 1) for weight in weights]
+    total = flat.index_select(0, begin).mul_(scaled[0])
+    for tap in range(1, len(scaled)):
+        total.addcmul_(flat.index_select(0, begin + tap), scaled[tap])
     # Weights are positive and sum to 1, so nothing leaves 0..255.
     grey = total.add_(1 << (_BITS - 1)).bitwise_right_shift_(_BITS)
     return grey.view(count, wanted.shape[1], *rest)

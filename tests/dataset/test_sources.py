@@ -30,6 +30,7 @@ def test_each_of_the_twelve_is_prepared_banked_and_trained(
 ):
     root = tmp_path / "my data, 1=2 ü"
     miniatures.make(name, root, monkeypatch)
+    before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
     assert prepare.main([name, "--data", str(root), "--decode"]) == 0
     assert "differs" in capsys.readouterr().out
     limits = ("+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1")
@@ -40,6 +41,8 @@ def test_each_of_the_twelve_is_prepared_banked_and_trained(
     counts = {"train": train, "test": test} | ({"val": 3} if name in COOP else {})
     assert result["data/images"] == counts
     assert result["best/selected_on"] == ("val" if name in COOP else "test")
+    after = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
+    assert after == before  # the data root may be read-only
 
 
 @pytest.mark.parametrize("layout", miniatures.COOP_LAYOUTS)
