@@ -36,6 +36,7 @@ _IMAGES, _FACTS, _PROGRESS = "images.u8", "bank.json", "progress"
 _SHOWN = 20  # broken images that a message lists
 _WORTH_PROCESSES = 512  # fewer images are decoded before processes have started
 _WORTH_MENTIONING = 2_000
+_QUICKLY_VERIFIED = 256 << 20  # bytes; a tenth of a second
 _PATIENCE = 0.1  # seconds before a waiting process says so
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,9 @@ class ImageBank:
         self.index = np.array(facts["index"], dtype=np.int64)
         self.class_names: list[str] = facts["class_names"]
         self.checksums: list[int] = facts["checksums"]
-        # Reading gigabytes at every start would cost more than it finds: while the file has the
-        # time at which it was completed, nobody wrote to it.
-        if found.st_mtime_ns != facts["written_ns"]:
+        # Reading gigabytes at every start would cost more than it finds: while a large file has
+        # the time at which it was completed, nobody wrote to it.
+        if found.st_mtime_ns != facts["written_ns"] or expected <= _QUICKLY_VERIFIED:
             self.verify()
 
     def __reduce__(self) -> tuple[type["ImageBank"], tuple[Path]]:

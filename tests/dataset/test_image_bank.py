@@ -110,6 +110,11 @@ def damages(folder):
         changed[1000] ^= 1
         images.write_bytes(changed)
 
+    def rot():  # as a failing disk would, without a trace in the file's time
+        time = images.stat().st_mtime_ns
+        flip()
+        os.utime(images, ns=(time, time))
+
     def relabel():
         facts.write_text(facts.read_text().replace("[0, 1, 2,", "[1, 1, 2,"))
 
@@ -119,10 +124,10 @@ def damages(folder):
     def empty_facts():
         facts.write_text("[]")
 
-    return [truncate, flip, relabel, cut_facts, empty_facts]
+    return [truncate, flip, rot, relabel, cut_facts, empty_facts]
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(6))
 def test_a_damaged_bank_is_found_and_built_anew(which, split, tmp_path, caplog):
     folder = tmp_path / "bank"
     before = np.array(open_or_build(folder, lambda: content(split), 0).images)
@@ -135,11 +140,23 @@ def test_a_damaged_bank_is_found_and_built_anew(which, split, tmp_path, caplog):
     assert bank.labels[0] == 0
 
 
-def test_a_copied_bank_is_verified_and_used(split, tmp_path):
+def test_a_large_bank_is_verified_when_its_time_is_another(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(bank_module, "_QUICKLY_VERIFIED", 0)
     folder = tmp_path / "bank"
     open_or_build(folder, lambda: content(split), 0)
-    os.utime(folder / "images.u8", ns=(1, 1))
+    verified = []
+    verify = ImageBank.verify
+    monkeypatch.setattr(ImageBank, "verify", lambda bank: (verified.append(1), verify(bank)))
     ImageBank(folder)
+    assert not verified
+    os.utime(folder / "images.u8", ns=(1, 1))  # as a copy has it
+    ImageBank(folder)
+    assert verified
+    images = bytearray((folder / "images.u8").read_bytes())
+    images[-1] ^= 1
+    (folder / "images.u8").write_bytes(images)
+    with pytest.raises(DamagedBankError, match=r"altered after it was written .chunk 2"):
+        ImageBank(folder)
 
 
 def test_pixels_that_follow_a_shorter_progress_are_written_again(split, tmp_path):
