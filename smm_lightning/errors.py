@@ -59,6 +59,20 @@ class Problems:
             raise UserError("\n".join(self.found))
 
 
+@contextmanager
+def from_extra(extra: str, where: str) -> Iterator[None]:
+    """Say which extra of this package to install when the import in the block fails.
+
+    Raises:
+        UserError: If it fails.
+    """
+    try:
+        yield
+    except ImportError as error:
+        cure = f"Install it: pip install 'smm-lightning[{extra}]'."
+        raise problem(where, f"needs the package {error.name}", cure=cure) from error
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """A cure for an unknown name: the closest known one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -300,28 +300,29 @@ class ImageDataModule(L.LightningDataModule):
         val = (self.use_val and "val" in identities) or self.val_fraction > 0
         return ["train", "test", *(["val"] if val else [])]
 
-    def _sets_aside(self, available: Collection[str]) -> bool:
-        """Whether ``val`` is a share of the training images."""
-        return self.val_fraction > 0 and not (self.use_val and "val" in available)
+    def _is_share(self, name: str, available: Collection[str]) -> bool:
+        """Whether this split is what ``val_fraction`` takes or leaves of the training images."""
+        own_val = self.use_val and "val" in available
+        return name != "test" and self.val_fraction > 0 and not own_val
 
     def _recipe(self, name: str, identities: dict[str, str]) -> dict[str, Any]:
         """What decides about the content of a bank."""
-        aside = self._sets_aside(identities) and name != "test"
-        origin = "train" if aside else name
+        share = self._is_share(name, identities)
+        origin = "train" if share else name
         return {
             "version": VERSION,
             "identity": identities[origin],
-            "part": [name, self.val_fraction, self.subset_seed] if aside else origin,
+            "part": [name, self.val_fraction, self.subset_seed] if share else origin,
             "subset": self.subsets[name].recipe,
             "size": self._stored_size(name),
         }
 
     def _content(self, name: str, splits: Splits) -> Content:
         parts = splits.parts()
-        aside = self._sets_aside(parts) and name != "test"
-        split = parts["train" if aside else name]
+        share = self._is_share(name, parts)
+        split = parts["train" if share else name]
         candidates = np.arange(len(split))
-        if aside:
+        if share:
             val = held_out(split.labels, self.val_fraction, self.subset_seed)
             candidates = np.flatnonzero(val if name == "val" else ~val)
         chosen = candidates[self.subsets[name].of(split.labels[candidates])]

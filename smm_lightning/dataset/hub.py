@@ -8,7 +8,7 @@ from PIL import Image
 
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Split, Splits, decoded
-from smm_lightning.errors import did_you_mean, problem
+from smm_lightning.errors import did_you_mean, from_extra, problem
 
 
 class HubSplit(Split):
@@ -104,11 +104,8 @@ class HubDataset(Source):
         return Splits(parts["train"], parts["test"], parts.get("val"), names)
 
     def _tables(self) -> Any:
-        try:
+        with from_extra("hub", "dataset=hub"):
             from datasets import load_dataset
-        except ImportError as error:
-            cure = "Install it: pip install 'smm-lightning[hub]'."
-            raise problem("dataset=hub", "needs the package datasets", cure=cure) from error
         try:
             return load_dataset(self.path, **self.options)
         except Exception as error:  # a missing name, network or file each have a kind of their own

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +209,7 @@ class _Build:
         self.folder = folder
         self.partial = folder.with_name(folder.name + ".partial")
         self.content = content
-        self.workers = workers if len(content.chosen) >= _WORTH_PROCESSES else 0
+        self.workers = workers
         self.shape = (len(content.chosen), content.size, content.size, 3)
 
     def run(self) -> None:
@@ -217,7 +217,7 @@ class _Build:
         broken = Problems()
         with self._opened() as images:
             done = self._checksums(images)
-            missing = [n for n in range(-(-self.shape[0] // _CHUNK)) if n not in done]
+            missing = [n for n in _numbers(self.content) if n not in done]
             with (self.partial / _PROGRESS).open("a") as progress:
                 for number, pixels in self._decoded(missing, broken):
                     images.seek(number * _CHUNK * self._bytes_per_image)
@@ -272,14 +272,8 @@ class _Build:
 
     def _decoded(self, missing: list[int], broken: Problems) -> Iterator[tuple[int, bytes]]:
         """Number and pixels of the missing chunks, but for those with broken images."""
-        loader = DataLoader(
-            _Chunks(self.content),
-            sampler=missing,
-            batch_size=None,
-            num_workers=min(self.workers, len(missing)),
-        )
         title = f"{self.content.split.name} at {self.content.size} x {self.content.size}"
-        for number, pixels, problems in _shown(loader, len(missing), title, self.shape[0]):
+        for number, pixels, problems in _chunks(self.content, missing, self.workers, title):
             broken.found += problems
             if not problems:
                 yield number, pixels.numpy().tobytes()
@@ -331,8 +325,20 @@ def _read_facts(file: Path) -> dict[str, Any]:
     return facts
 
 
-def _shown(chunks: Any, count: int, title: str, images: int) -> Iterator[Any]:
-    """The chunks, under a progress bar on a terminal."""
+def _numbers(content: Content) -> range:
+    """Numbers of all chunks."""
+    return range(-(-len(content.chosen) // _CHUNK))
+
+
+def _chunks(
+    content: Content, numbers: Sequence[int], workers: int, title: str
+) -> Iterator[tuple[int, Tensor, list[str]]]:
+    """Decode chunks as :class:`_Chunks` does, by several processes, under a progress bar."""
+    images = len(content.chosen)
+    workers = min(workers, len(numbers)) if images >= _WORTH_PROCESSES else 0
+    chunks: Any = DataLoader(
+        _Chunks(content), sampler=numbers, batch_size=None, num_workers=workers
+    )
     if images < _WORTH_MENTIONING:
         yield from chunks
         return
@@ -343,7 +349,7 @@ def _shown(chunks: Any, count: int, title: str, images: int) -> Iterator[Any]:
     if not console.is_terminal:
         log.warning("Decoding %s images of %s, once for all runs.", f"{images:,}", title)
     yield from track(
-        chunks, f"Decoding {title}", count, console=console, disable=not console.is_terminal
+        chunks, f"Decoding {title}", len(numbers), console=console, disable=not console.is_terminal
     )
 
 
@@ -357,8 +363,5 @@ def _raise_for(broken: Problems) -> None:
 def broken_images(split: Split, workers: int) -> list[str]:
     """Decode every image of a split and answer a line for each that is broken."""
     content = Content(split, np.arange(len(split)), [], size=1)
-    chunks = range(-(-len(split) // _CHUNK))
-    workers = workers if len(split) >= _WORTH_PROCESSES else 0
-    loader = DataLoader(_Chunks(content), sampler=chunks, batch_size=None, num_workers=workers)
-    shown = _shown(loader, len(chunks), split.name, len(split))
-    return [line for _, _, problems in shown for line in problems]
+    chunks = _chunks(content, _numbers(content), workers, split.name)
+    return [line for _, _, problems in chunks for line in problems]

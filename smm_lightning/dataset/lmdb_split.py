@@ -9,7 +9,7 @@ from PIL import Image
 
 from smm_lightning.dataset.records import load_record
 from smm_lightning.dataset.splits import Split, decoded, stamp
-from smm_lightning.errors import problem
+from smm_lightning.errors import from_extra, problem
 
 
 class LmdbSplit(Split):
@@ -84,11 +84,8 @@ def _opened(path: Path, file: Path) -> Any:
 
     It must not stay open: a process that is forked can neither use nor reopen it.
     """
-    try:
+    with from_extra("lmdb", str(path)):
         import lmdb
-    except ImportError as error:
-        cure = "Install it: pip install 'smm-lightning[lmdb]'."
-        raise problem(str(path), "needs the package lmdb", cure=cure) from error
     try:
         environment = lmdb.open(
             str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False

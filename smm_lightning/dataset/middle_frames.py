@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from smm_lightning.dataset.coop import Row, read_split
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import Problems, from_extra, problem
 from smm_lightning.files import write_atomically
 
 _QUALITY = 95  # of the JPEG files
@@ -29,11 +29,8 @@ def extract_middle_frames(split_file: Path, videos: Path, images: Path) -> Itera
     Raises:
         UserError: If PyAV is not installed or the split file is broken.
     """
-    try:
+    with from_extra("video", "ucf101"):
         import av  # noqa: F401
-    except ImportError as error:
-        cure = "Install it: pip install 'smm-lightning[video]'."
-        raise problem("ucf101", "needs the package av", cure=cure) from error
     found = {path.stem.lower(): path for path in videos.rglob("*") if path.is_file()}
     rows = [row for part in read_split(split_file).rows.values() for row in part]
 

@@ -77,9 +77,6 @@ class FileSplit(Split):
         name: for messages.
         paths: of the images.
         labels: class number of every image.
-
-    Raises:
-        UserError: If files are missing.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class FileSplit(Split):
 
     @property
     def identity(self) -> str:
-        """See :attr:`Split.identity`. Files that are missing are named by an error."""
+        """See :attr:`Split.identity`; a :class:`UserError` if files are missing."""
         return stamp(self.name, self.paths, self.labels.tobytes())
 
     def read(self, index: int) -> Image.Image:

@@ -306,3 +306,17 @@ def test_what_the_hub_lacks_is_said(hub_folder):
         HubDataset(str(hub_folder / "nothing")).load()
     with pytest.raises(UserError, match=r"source.path: is not set"):
         HubDataset(None)
+
+
+EXTRAS = {
+    "lmdb": ("lmdb", lambda folder: LmdbSplit("dtd/train", folder / "x.lmdb", np.zeros(1, int))),
+    "datasets": ("hub", lambda folder: HubDataset(str(folder)).load()),
+}
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_a_missing_extra_is_named(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    extra, use = EXTRAS[package]
+    with pytest.raises(UserError, match=rf"needs the package {package}.*smm-lightning.{extra}."):
+        use(tmp_path)
