@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class InputTransform(nn.Module, ABC):
@@ -23,19 +24,20 @@ class InputTransform(nn.Module, ABC):
     input_size: int
     augmented: bool = True
     mean: Tensor
-    std: Tensor
+    variance: Tensor
 
     def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.image_size = image_size
         self.input_size = image_size
         # Facts of the backbone, not results of training: kept out of the checkpoint.
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("variance", torch.tensor(std) ** 2, persistent=False)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1] to zero mean and unit variance of the pre-training images."""
-        return (images - self.mean) / self.std
+        # Per channel, in one pass; the same by broadcasting takes several times as long on a CPU.
+        return functional.batch_norm(images, self.mean, self.variance, eps=0)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from smm_lightning.errors import Problems
+from smm_lightning.method.block import Block
 
 
 class MaskGenerator(nn.Module):
@@ -44,7 +45,7 @@ class MaskGenerator(nn.Module):
         features = 3
         for layer in range(layers - 1):
             out = width * 2**layer
-            self.blocks.append(_block(features, out, pooled=layer < poolings))
+            self.blocks.append(Block(features, out, pooled=layer < poolings))
             features = out
         self.head = nn.Conv2d(features, 3, 3, padding=1) if channels == 3 else None  # noqa: PLR2004
 
@@ -54,15 +55,3 @@ class MaskGenerator(nn.Module):
         for block in self.blocks:
             features = block(features)
         return features.mean(dim=1, keepdim=True) if self.head is None else self.head(features)
-
-
-def _block(inputs: int, outputs: int, *, pooled: bool) -> nn.Sequential:
-    """Convolution, BatchNorm, ReLU and, if asked for, a 2x2 max-pool.
-
-    The pool stands before the ReLU: both orders give the same values and gradients, since ReLU is
-    monotonic, and this one has a quarter of the values to clip.
-    """
-    block = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
-    if pooled:
-        block.append(nn.MaxPool2d(2))
-    return block.append(nn.ReLU(inplace=True))

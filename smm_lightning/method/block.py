@@ -1,0 +1,118 @@
+"""Convolution, BatchNorm, max-pool and ReLU as one layer, with few passes over large planes.
+
+The planes of the mask generator are large and have few channels, so it costs what it reads and
+writes. Pooling before normalising leaves a quarter of the values to scale, clip and sum up.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional
+
+_PLANES = (0, 2, 3)  # all dimensions but the channels
+
+
+class Block(nn.Sequential):
+    """relu(max_pool(BatchNorm(convolution(x)))), the pool only if asked for.
+
+    Equal to the layers one by one, with these liberties: pool and ReLU are swapped (both are
+    monotonic, so values and gradients are the same); in training, the convolution's bias, which
+    BatchNorm takes away again, gets a gradient of exactly zero instead of rounding errors; on
+    several ranks, BatchNorm takes the statistics of the whole batch, on any backend.
+
+    Source: paper figure 8; published ``instance_model.py``, class ``AttributeNet``.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        pooled: halve the sides with a 2x2 max-pool.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, pooled: bool) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+        self.pooled = pooled
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, inputs, h, w) to (B, outputs, h, w), or half the sides."""
+        convolution, norm = self
+        # |gamma| keeps the order of the values, so the pool may come first.
+        sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0)
+        kernel = convolution.weight * sign.view(-1, 1, 1, 1)
+        if not self.training:
+            scale = norm.weight * sign * torch.rsqrt(norm.running_var + norm.eps)
+            shift = (convolution.bias - norm.running_mean) * norm.weight
+            shift = shift * torch.rsqrt(norm.running_var + norm.eps) + norm.bias
+            planes = functional.conv2d(images, kernel * scale.view(-1, 1, 1, 1), shift, padding=1)
+            return (functional.max_pool2d(planes, 2) if self.pooled else planes).relu()
+        planes = functional.conv2d(images, kernel, padding=1)
+        result, mean, var, count = _NormPoolRelu.apply(  # type: ignore[no-untyped-call]
+            planes, norm.weight * sign, norm.bias, convolution.bias, norm.eps, self.pooled
+        )
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            norm.running_mean.lerp_(mean * sign + convolution.bias, norm.momentum)
+            norm.running_var.lerp_(var * count / (count - 1), norm.momentum)
+        return result  # type: ignore[no-any-return]
+
+
+class _NormPoolRelu(Function):
+    """relu(max_pool((x - mean) / sqrt(var + eps) * scale + shift)) with the batch's statistics."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, planes: Tensor, scale: Tensor, shift: Tensor, bias: Tensor, eps: float, pooled: bool  # noqa: FBT001
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, C, h, w) planes and (C,) parameters; also the batch's mean, variance and count."""
+        wide = planes.to(torch.promote_types(planes.dtype, torch.float32))
+        count = wide.new_full((1,), planes.numel() / planes.shape[1])
+        total = _over_ranks(torch.cat([wide.sum(_PLANES), count]))
+        mean, count = total[:-1] / total[-1], total[-1:]
+        var = _over_ranks(_scaled(wide, mean=mean).square_().sum(_PLANES)) / count
+        kept, index = planes, None
+        if pooled:
+            kept, index = functional.max_pool2d_with_indices(planes, 2)
+        result = functional.batch_norm(kept, mean, var, scale, shift, eps=eps).relu_()
+        inverse = torch.rsqrt(var + eps)
+        ctx.save_for_backward(planes, kept, index, result, mean, inverse, scale, count)
+        ctx.mark_non_differentiable(mean, var, count)
+        return result, mean, var, count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """As BatchNorm's, but all sums run over the values that the pool kept."""
+        planes, kept, index, result, mean, inverse, scale, count = ctx.saved_tensors
+        gradient = torch.ops.aten.threshold_backward(gradient, result, 0)
+        to_shift = gradient.sum(_PLANES, dtype=mean.dtype)
+        product = (gradient * kept).sum(_PLANES, dtype=mean.dtype)
+        to_scale = (product - to_shift * mean) * inverse
+        # d planes = scale / std * (gradient - mean(gradient) - z * mean(gradient * z)) with
+        # z = (planes - mean) / std: a multiple of the planes and a constant, per channel.
+        sums = _over_ranks(torch.cat([to_shift, to_scale])) / count
+        of_shift, of_scale = sums.chunk(2)
+        factor = -scale * inverse.square() * of_scale
+        constant = -scale * inverse * of_shift - factor * mean
+        gradient = _scaled(gradient, scale * inverse)
+        if index is not None:
+            gradient = torch.ops.aten.max_pool2d_with_indices_backward(
+                gradient, planes, [2, 2], [2, 2], [0, 0], [1, 1], False, index
+            )
+        gradient = gradient.add_(_scaled(planes, factor, constant))
+        return gradient, to_scale, to_shift, torch.zeros_like(mean), None, None
+
+
+def _scaled(
+    planes: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, mean: Tensor | None = None
+) -> Tensor:
+    """(planes - mean) * scale + shift, per channel, in one pass (broadcasting takes far longer)."""
+    given = next(value for value in (scale, shift, mean) if value is not None)
+    mean = torch.zeros_like(given) if mean is None else mean
+    return functional.batch_norm(planes, mean, torch.ones_like(given), scale, shift, eps=0)
+
+
+def _over_ranks(sums: Tensor) -> Tensor:
+    """The sum over all ranks of a distributed run."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    return sums
