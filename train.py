@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     parts = assemble(cfg)
     recorder = EpochRecorder(folder / "epochs.csv")
     logger = make_logger(cfg)
-    trainer = make_trainer(cfg, recorder, logger)
+    trainer = make_trainer(cfg, parts, recorder, logger)
     summary: dict[str, Any] = {}
     try:
         if trainer.is_global_zero:

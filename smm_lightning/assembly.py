@@ -19,8 +19,11 @@ from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.module import ReprogrammingModule
+from smm_lightning.speed import precision_for
 
 _LARGEST_SEED = 2**32 - 1
+# Steps from one refresh of the bar to the next: its numbers make the host wait for the device.
+_BAR_STEPS = {"cpu": 1, "cuda": 20}
 # Fields that the group's class does not take: for people and reports, and for the pad method.
 _READ_BY_OTHERS = {"dataset": ("name", "native_size")}
 
@@ -75,7 +78,16 @@ def assemble(cfg: DictConfig) -> Parts:
     backbone = spec.build()
     identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
     identity |= {"seed": cfg.seed, "image_size": spec.image_size}
-    module = ReprogrammingModule(method, backbone, mapping, optimizer, data.class_names, identity)
+    module = ReprogrammingModule(
+        method,
+        backbone,
+        mapping,
+        optimizer,
+        data.class_names,
+        identity,
+        compiled=cfg.compiled,
+        fused_attention=cfg.fused_attention,
+    )
     return Parts(data, module)
 
 
@@ -121,9 +133,8 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
             trainer.devices,
             cure,
         )
-    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not gpus)
     problems.require(
-        not (on_cpu and str(trainer.precision).startswith("16")),
+        not (_on_cpu(cfg) and str(trainer.precision).startswith("16")),
         "trainer.precision",
         "CPUs do not train in float16",
         trainer.precision,
@@ -139,6 +150,11 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
     if cfg.ckpt_path is not None:
         with problems.caught():
             read_checkpoint(Path(cfg.ckpt_path))
+
+
+def _on_cpu(cfg: DictConfig) -> bool:
+    chosen = cfg.trainer.accelerator
+    return bool(chosen == "cpu" or (chosen == "auto" and not torch.cuda.is_available()))
 
 
 def _is_seed(value: object) -> bool:
@@ -172,14 +188,20 @@ def _silence_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def make_trainer(cfg: DictConfig, recorder: Callback, logger: Logger | None) -> L.Trainer:
+def make_trainer(
+    cfg: DictConfig, parts: Parts, recorder: Callback, logger: Logger | None
+) -> L.Trainer:
     """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere."""
     _silence_lightning()
     on_terminal = sys.stdout.isatty()
+    device = torch.device("cpu" if _on_cpu(cfg) else "cuda")
+    network = parts.module.backbone.network
+    bar = [RichProgressBar(refresh_rate=_BAR_STEPS[device.type], leave=False)]
     callbacks = [instantiate(node) for node in (cfg.get("callbacks") or {}).values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[recorder, *([RichProgressBar(leave=False)] if on_terminal else []), *callbacks],
+        precision=precision_for(cfg.trainer.precision, device, network),
+        callbacks=[recorder, *(bar if on_terminal else []), *callbacks],
         logger=logger or False,
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=on_terminal,

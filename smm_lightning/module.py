@@ -12,11 +12,14 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.compiled import Compiled
 from smm_lightning.dataset import Batch, ImageDataModule
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import Problems
+from smm_lightning.finite_loss import FiniteLoss
 from smm_lightning.mapping import LabelMapping, count_pairs
 from smm_lightning.method import InputTransform
 from smm_lightning.optimizer import OptimizerSpec
+from smm_lightning.speed import compiles_on, fuses_attention
 
 SCHEMA = 1  # of the checkpoint; raise it when its content changes
 
@@ -34,6 +37,8 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: rates and milestones.
         class_names: of the target classes.
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
+        compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`speed`.
+        fused_attention: of a transformer; ``None``: see :mod:`speed`.
     """
 
     def __init__(
@@ -44,6 +49,9 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: OptimizerSpec,
         class_names: list[str],
         identity: dict[str, Any],
+        *,
+        compiled: bool | None = None,
+        fused_attention: bool | None = None,
     ) -> None:
         super().__init__()
         self.input_transform = input_transform
@@ -57,12 +65,25 @@ class ReprogrammingModule(L.LightningModule):
             "backbone_sha256": backbone.sha256,
             "class_names": class_names,
         }
+        self.compiled = compiled
+        self.fused_attention = fused_attention
+        self._compiled: Compiled | None = None
+        self._finite = FiniteLoss()
         splits = ("train", "test", "val")
         classes = len(class_names)
+        # Their checks of values would make the host wait for a GPU in every step.
         self.accuracies = torch.nn.ModuleDict(
-            {split + "_acc": MulticlassAccuracy(classes, average="micro") for split in splits}
+            {
+                f"{split}_acc": MulticlassAccuracy(classes, average="micro", validate_args=False)
+                for split in splits
+            }
         )
-        self.losses = torch.nn.ModuleDict({split + "_loss": MeanMetric() for split in splits})
+        self.losses = torch.nn.ModuleDict(
+            {f"{split}_loss": MeanMetric(nan_strategy="disable") for split in splits}
+        )
+        # Predictions of the training steps, for refresh "running". No buffer: DDP would overwrite
+        # it with rank 0's.
+        self._counts = self._no_counts()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -70,15 +91,31 @@ class ReprogrammingModule(L.LightningModule):
 
     def source_logits(self, images: Tensor) -> Tensor:
         """Images in [0, 1] to the backbone's logits (B, source classes), before the mapping."""
+        network = self._compiled or self._source_logits
+        return network(images)
+
+    def _source_logits(self, images: Tensor) -> Tensor:
         return cast("Tensor", self.backbone(self.input_transform(images)))
+
+    def on_fit_start(self) -> None:
+        """Choose what pays on this device."""
+        self._counts = self._counts.to(self.device)
+        precision = str(self.trainer.precision)
+        fused = fuses_attention(self.device, precision, requested=self.fused_attention)
+        self.backbone.fuse_attention(fused=fused)
+        if compiles_on(self.device, requested=self.compiled):
+            self._compile()
 
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
         refresh = self.label_mapping.refresh
         start = time.perf_counter()
         changed = 0
-        if refresh == "epoch" or (refresh == "once" and self.current_epoch == 0):
-            changed = self.label_mapping.refit(self._count_predictions())
+        if refresh == "epoch" or (refresh != "never" and self.current_epoch == 0):
+            changed = self.label_mapping.refit(self._over_ranks(self._count_predictions()))
+        elif refresh == "running":
+            changed = self.label_mapping.refit(self._over_ranks(self._counts))
+        self._counts.zero_()
         self.log("mapping/changed", float(changed))
         self.log("time/mapping_s", time.perf_counter() - start)
 
@@ -86,23 +123,16 @@ class ReprogrammingModule(L.LightningModule):
         """Loss of one batch.
 
         Raises:
-            UserError: If the loss is not finite; the optimiser has not stepped then.
+            UserError: If a loss is not finite; see :class:`FiniteLoss`.
         """
-        logits, loss = self._predict(batch)
-        if not torch.isfinite(loss):
-            rates = {
-                group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups
-            }
-            raise problem(
-                "training",
-                f"the loss is {loss.item()} in epoch {self.current_epoch}, step {batch_idx}, at "
-                f"learning rates {rates}",
-                cure="Lower optimizer.pattern.lr or optimizer.mask_generator.lr, or use "
-                "trainer.precision=32-true.",
-            )
-        accuracy = self._gather("train", logits, loss, batch["target"])
-        self.log_dict({"loss": loss.detach(), "acc": accuracy}, prog_bar=True, logger=False)
-        return loss
+        source_logits = self.source_logits(batch["image"])
+        if self.label_mapping.refresh == "running":
+            self._counts += self._count(source_logits, batch["target"])
+        loss = self._gather("train", source_logits, batch["target"])
+        optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
+        self._finite.watch(loss, optimizer, self.current_epoch, batch_idx, last=last)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss if batch["share"] == 1 else loss * batch["share"]
 
     def validation_step(
         self,
@@ -112,11 +142,11 @@ class ReprogrammingModule(L.LightningModule):
     ) -> None:
         """Accuracy on the split of this loader."""
         split = self._datamodule.evaluation_splits[dataloader_idx]
-        self._gather(split, *self._predict(batch), batch["target"])
+        self._gather(split, self.source_logits(batch["image"]), batch["target"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - likewise
         """Accuracy on the test images."""
-        self._gather("test", *self._predict(batch), batch["target"])
+        self._gather("test", self.source_logits(batch["image"]), batch["target"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam; its rates step once an epoch."""
@@ -124,8 +154,15 @@ class ReprogrammingModule(L.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what this checkpoint belongs to."""
+        """Write down what this checkpoint belongs to, and the counts of all ranks.
+
+        Most cells are zero: a dense S x T table would double the size of a checkpoint.
+        """
         checkpoint["identity"] = self.identity
+        if self.label_mapping.refresh == "running":
+            counts = self._over_ranks(self._counts).flatten()
+            cells = counts.nonzero().squeeze(1)
+            checkpoint["counts"] = {"cells": cells.int(), "counts": counts[cells].int()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another run.
@@ -143,6 +180,12 @@ class ReprogrammingModule(L.LightningModule):
                 found.get(key),
             )
         problems.raise_if_any()
+        if "counts" in checkpoint:
+            stored = checkpoint["counts"]
+            counts = self._no_counts()
+            if self.trainer.is_global_zero:  # what is stored is the sum over all ranks
+                counts.view(-1)[stored["cells"].cpu().long()] = stored["counts"].cpu().long()
+            self._counts = counts
 
     def describe(self) -> dict[str, Any]:
         """Facts for ``result.json``: parameters, device, and the label mapping with names."""
@@ -151,44 +194,63 @@ class ReprogrammingModule(L.LightningModule):
         cuda = self.device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
+            "precision": str(self.trainer.precision),
+            "compiled": self._compiled is not None,
             "params/trainable": sum(counts.values()),
             **{f"params/{name}": count for name, count in counts.items()},
             "params/frozen": self.backbone.parameter_count,
             "mapping": self.label_mapping.table(self.class_names, self.backbone.class_names),
         }
 
-    def _predict(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Target logits (B, T) of a batch, and its mean cross-entropy."""
-        logits = self(batch["image"])
-        return logits, cross_entropy(logits, batch["target"])
-
-    def _gather(self, split: str, logits: Tensor, loss: Tensor, targets: Tensor) -> Tensor:
-        """Gather ``<split>/acc`` and ``<split>/loss``; return the accuracy of the batch."""
+    def _gather(self, split: str, source_logits: Tensor, targets: Tensor) -> Tensor:
+        """Gather ``<split>/acc`` and ``<split>/loss``; return the mean cross-entropy."""
+        logits = self.label_mapping(source_logits)
+        loss = cross_entropy(logits, targets)
         accuracy = cast("MulticlassAccuracy", self.accuracies[f"{split}_acc"])
         mean_loss = cast("MeanMetric", self.losses[f"{split}_loss"])
-        batch_accuracy: Tensor = accuracy(logits.detach(), targets)
-        mean_loss(loss.detach(), len(targets))
+        accuracy.update(logits.detach(), targets)
+        mean_loss.update(loss.detach(), len(targets))
         for name, metric in (("acc", accuracy), ("loss", mean_loss)):
             self.log(
                 f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
             )
-        return batch_accuracy
+        return loss
+
+    def _count(self, source_logits: Tensor, targets: Tensor) -> Tensor:
+        """D (S, T) of one batch."""
+        classes = len(self.class_names)
+        return count_pairs(source_logits.argmax(1), targets, source_logits.shape[1], classes)
 
     @torch.inference_mode()
     def _count_predictions(self) -> Tensor:
-        """D (S, T) over the training images of this epoch, in eval mode, summed over all ranks."""
+        """D (S, T) over this rank's training images of this epoch, in eval mode."""
         was_training = self.input_transform.training
         self.input_transform.eval()
-        counts: Tensor | None = None
-        for batch in self._datamodule.mapping_batches(self.device):
-            logits = self.source_logits(batch["image"])
-            found = count_pairs(
-                logits.argmax(1), batch["target"], logits.shape[1], len(self.class_names)
-            )
-            counts = found if counts is None else counts + found
+        counts = torch.zeros_like(self._counts)
+        with self.trainer.precision_plugin.forward_context():
+            for batch in self._datamodule.mapping_batches(self.device):
+                counts += self._count(self.source_logits(batch["image"]), batch["target"])
         self.input_transform.train(was_training)
-        assert counts is not None
-        return cast("Tensor", self.trainer.strategy.reduce(counts, reduce_op="sum"))
+        return counts
+
+    def _no_counts(self) -> Tensor:
+        sources = len(self.backbone.class_names)
+        return torch.zeros(sources, len(self.class_names), dtype=torch.int64)
+
+    def _over_ranks(self, counts: Tensor) -> Tensor:
+        return cast("Tensor", self.trainer.strategy.reduce(counts.clone(), reduce_op="sum"))
+
+    def _compile(self) -> None:
+        """Compile before the first epoch, with a batch of noise that leaves no trace."""
+        compiled = Compiled(self._source_logits, self._datamodule.full_batches())
+        state = {name: value.clone() for name, value in self.input_transform.state_dict().items()}
+        side = self.input_transform.input_size
+        noise = torch.rand(self._datamodule.batch_size, 3, side, side, device=self.device)
+        with self.trainer.precision_plugin.forward_context():
+            if compiled.works_on(noise.to(memory_format=torch.channels_last)):
+                self._compiled = compiled
+        self.input_transform.load_state_dict(state)
+        self.input_transform.zero_grad(set_to_none=True)
 
     @property
     def _datamodule(self) -> ImageDataModule:

@@ -90,7 +90,8 @@ class OptimizerSpec:
             [
                 {"params": parameters, "lr": self.settings[name].lr, "name": name}
                 for name, parameters in groups.items()
-            ]
+            ],
+            fused=True,  # one kernel, and able to skip a step without asking the host
         )
         return adam, LambdaLR(adam, [partial(self.factor, name) for name in groups])
 

@@ -27,7 +27,7 @@ def test_training_leaves_the_frozen_network_bit_identical(composed, method):
         def on_train_batch_end(self, *_):
             seen.append(any(module.training for module in network.modules()))
 
-    trainer = make_trainer(cfg, EpochRecorder(None), None)
+    trainer = make_trainer(cfg, parts, EpochRecorder(None), None)
     trainer.callbacks.append(Watch())
     trainer.fit(parts.module, datamodule=parts.data)
     assert len(seen) == 14
@@ -63,7 +63,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
                 batch["image"].fill_(float("nan"))
 
     poison = Poison()
-    trainer = make_trainer(cfg, EpochRecorder(None), None)
+    trainer = make_trainer(cfg, parts, EpochRecorder(None), None)
     trainer.callbacks.append(poison)
     message = r"training: the loss is nan in epoch 0, step 3, .*'pattern': 0.01.* Lower optimizer"
     with pytest.raises(UserError, match=message):

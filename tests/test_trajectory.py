@@ -43,6 +43,9 @@ class FixedOrder(L.LightningDataModule):
     def mapping_batches(self, device):
         return iter(self.loader)
 
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return {**batch, "share": 1.0}
+
 
 class Watch(L.Callback):
     """Notes what the reference file has."""

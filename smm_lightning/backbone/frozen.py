@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from smm_lightning.backbone.folding import fold_batch_norm
+from smm_lightning.backbone.stem import replace_stems
 
 
 class FrozenBackbone(nn.Module):
@@ -26,6 +27,7 @@ class FrozenBackbone(nn.Module):
         class_names: of the source classes.
         folded: fold BatchNorm into the convolutions before it: the same function, faster.
         channels_last: keep weights and activations in that memory format: faster convolutions.
+        fast_stem: take the gradient to the image by :class:`StemConvolution`: the same, faster.
     """
 
     network: nn.Module
@@ -41,6 +43,7 @@ class FrozenBackbone(nn.Module):
         *,
         folded: bool = True,
         channels_last: bool = True,
+        fast_stem: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
@@ -53,6 +56,8 @@ class FrozenBackbone(nn.Module):
         self.parameter_count = sum(weight.numel() for weight in network.parameters())
         if folded:
             fold_batch_norm(network, torch.zeros(1, 3, image_size, image_size))
+        if fast_stem:
+            replace_stems(network)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         network.to(memory_format=self.memory_format)
         object.__setattr__(self, "network", network)  # past nn.Module's registration
@@ -61,6 +66,12 @@ class FrozenBackbone(nn.Module):
         """Normalised images (B, 3, S, S) to source logits (B, source classes)."""
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
+
+    def fuse_attention(self, *, fused: bool) -> None:
+        """Compute attention as one kernel (timm's transformers), or step by step."""
+        for module in self.network.modules():
+            if hasattr(module, "fused_attn"):
+                setattr(module, "fused_attn", fused)  # noqa: B010 - timm's, unknown to nn.Module
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
         """Take the network along to another device or precision."""

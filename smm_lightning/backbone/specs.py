@@ -41,6 +41,7 @@ class BackboneSpec(ABC):
         weights: a local file of weights, instead of the usual source.
         folded: see :class:`FrozenBackbone`.
         channels_last: see :class:`FrozenBackbone`.
+        fast_stem: see :class:`FrozenBackbone`.
 
     Raises:
         UserError: If the size cannot be used or the file does not exist.
@@ -52,6 +53,7 @@ class BackboneSpec(ABC):
     weights: str | None = None
     folded: bool = True
     channels_last: bool = True
+    fast_stem: bool = True
     mean: tuple[float, ...] = field(default=IMAGENET_MEAN, init=False)
     std: tuple[float, ...] = field(default=IMAGENET_STD, init=False)
     source_classes: int = field(default=_IMAGENET_CLASSES, init=False)
@@ -82,6 +84,7 @@ class BackboneSpec(ABC):
             self.class_names(),
             folded=self.folded,
             channels_last=self.channels_last,
+            fast_stem=self.fast_stem,
         )
 
     def class_names(self) -> list[str]:

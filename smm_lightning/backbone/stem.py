@@ -1,8 +1,7 @@
 """The gradient to the input, where libraries are slow because training never asks for it."""
 
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
@@ -15,7 +14,7 @@ class StemConvolution(nn.Module):
 
     With only three channels to write, a library's backward pass of such a layer takes up to a fifth
     of the whole network's (docs/BENCHMARKS.md). A stride of s is the same as a stride of 1 on s x s
-    pixels stacked as channels, and that gradient is a plain convolution followed by a pixel shuffle.
+    pixels stacked as channels: that gradient is a plain convolution followed by a pixel shuffle.
 
     Args:
         convolution: see :func:`is_stem`; its weights get no gradient.
@@ -40,15 +39,14 @@ class StemConvolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, h, w) to (B, outputs, h', w')."""
-        output: Tensor = _Stem.apply(images, self)  # type: ignore[no-untyped-call]
-        return output
+        return cast("Tensor", _Stem.apply(images, self))
 
 
 class _Stem(Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, stem: StemConvolution) -> Tensor:
         ctx.stem, ctx.size = stem, images.shape[2:]
-        return stem.convolution(images)  # type: ignore[no-any-return]
+        return cast("Tensor", stem.convolution(images))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -83,5 +81,6 @@ def replace_stems(network: nn.Module) -> int:
     """Replace strided convolutions on images in place; return how many there were."""
     stems = [name for name, module in network.named_modules() if is_stem(module)]
     for name in stems:
-        network.set_submodule(name, StemConvolution(network.get_submodule(name)))
+        stem = StemConvolution(cast("nn.Conv2d", network.get_submodule(name)))
+        network.set_submodule(name, stem.eval())
     return len(stems)

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -24,18 +25,22 @@ from smm_lightning.dataset.subsets import Subset, held_out
 from smm_lightning.errors import Problems, did_you_mean
 
 RESIDENCIES = ("auto", "device", "memory", "disk")
+_GPU_WORKERS = 4
+_EVALUATION_FACTOR = 4
 
 
 class Batch(TypedDict):
     """What the training loop gets, on the device.
 
     ``image`` float32 in [0, 1], cropped and flipped, (B, 3, size, size), channels-last; ``target``
-    (B,) int64; ``index`` (B,) int64, the sample's number in its split.
+    (B,) int64; ``index`` (B,) int64, the sample's number in its split; ``share`` what the loss is
+    multiplied with, so that the mean over ranks is the mean over samples.
     """
 
     image: Tensor
     target: Tensor
     index: Tensor
+    share: float
 
 
 class BankReader(Dataset[dict[str, Any]]):
@@ -60,6 +65,7 @@ class BankReader(Dataset[dict[str, Any]]):
         batch = {
             "split": self.split,
             "epoch": draw.epoch,
+            "share": draw.share,
             "position": torch.from_numpy(positions),
             "target": torch.from_numpy(self.bank.labels[positions]),
             "index": torch.from_numpy(self.bank.index[positions]),
@@ -79,12 +85,15 @@ class ImageDataModule(L.LightningDataModule):
     Args:
         source: where the images come from.
         batch_size: samples a training step, over all devices.
+        evaluation_batch_size: samples a step without gradients (counting, tests), over all devices;
+            ``None``: on a GPU four times ``batch_size``, else the same.
         augmentation: ``paper``, ``no_flip`` or ``none``.
         banks: the folder of the image banks.
         residency: where the banks lie while they are used: ``device``, ``memory`` (of this
             process), ``disk`` (mapped; the system keeps in memory what fits), or ``auto``: on a GPU
             with twice the room ``device``, else ``disk``.
-        num_workers: processes that read ahead; 0 reads in the training process.
+        num_workers: processes that read ahead; 0 reads in the training process. ``None``: 0, but
+            4 for a GPU that does not hold the images itself.
         build_workers: processes that decode a bank; ``None`` takes all CPUs.
         train_images: a stratified part of the training images: a number, or a share below 1.
         test_images: likewise of the test images.
@@ -107,9 +116,10 @@ class ImageDataModule(L.LightningDataModule):
         *,
         batch_size: int,
         augmentation: str,
+        evaluation_batch_size: int | None = None,
         banks: str | Path = "banks",
         residency: str = "auto",
-        num_workers: int = 0,
+        num_workers: int | None = None,
         build_workers: int | None = None,
         train_images: float | None = None,
         test_images: float | None = None,
@@ -124,7 +134,12 @@ class ImageDataModule(L.LightningDataModule):
         super().__init__()
         problems = Problems()
         problems.require(batch_size >= 1, "dataset.batch_size", "must be at least 1", batch_size)
-        problems.require(num_workers >= 0, "dataset.num_workers", "cannot be negative", num_workers)
+        for field, number, least in (
+            ("dataset.evaluation_batch_size", evaluation_batch_size, 1),
+            ("dataset.num_workers", num_workers, 0),
+        ):
+            enough = number is None or number >= least
+            problems.require(enough, field, f"must be at least {least}", number)
         fraction_ok = 0 <= val_fraction < 1
         problems.require(
             fraction_ok, "dataset.val_fraction", "must be at least 0 and below 1", val_fraction
@@ -144,6 +159,7 @@ class ImageDataModule(L.LightningDataModule):
         problems.raise_if_any()
         self.source = source
         self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
         self.banks = Path(banks).expanduser()
         self.residency = residency
         self.num_workers = num_workers
@@ -213,8 +229,7 @@ class ImageDataModule(L.LightningDataModule):
         """For counting: the epoch's training images, cropped as in training, in their own order."""
         epoch, _ = self._progress()
         for batch in self._loader("train"):
-            moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            yield self._prepared({**moved, "epoch": epoch})
+            yield self._prepared({**move_data_to_device(batch, device), "epoch": epoch})
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """End the workers. Left to the garbage collector, each would be waited for in vain."""
@@ -234,7 +249,8 @@ class ImageDataModule(L.LightningDataModule):
             images = resize(images, rows, columns, self.size + augmentation.margin)
         # The axes are swapped in name only: the pixels stay channels-last.
         pixels = images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        return {"image": pixels, "target": batch["target"], "index": index}
+        share = batch["share"]
+        return {"image": pixels, "target": batch["target"], "index": index, "share": share}
 
     def _progress(self) -> tuple[int, int]:
         """The epoch, and how many of its steps are done, also before Lightning has resumed.
@@ -258,32 +274,55 @@ class ImageDataModule(L.LightningDataModule):
         key = f"{split} shuffled" if shuffled else split
         if key not in self._loaders:
             self._settle()
-            bank, trainer = self._banks[split], self.trainer
+            bank, (rank, world) = self._banks[split], self._place()
             sampler = DerivedBatchSampler(
                 len(bank),
-                self.batch_size,
+                self.batch_size if shuffled else self._evaluation_batch(),
                 self.seed,
                 shuffled=shuffled,
                 progress=self._progress if shuffled else lambda: (0, 0),
-                rank=trainer.global_rank if trainer is not None else 0,
-                world=trainer.world_size if trainer is not None else 1,
+                rank=rank,
+                world=world,
             )
+            resident = split in self._resident
+            workers = self.num_workers
+            if workers is None:
+                workers = _GPU_WORKERS if self._device.type == "cuda" and not resident else 0
             self._loaders[key] = DataLoader(
-                BankReader(split, bank, with_images=split not in self._resident),
+                BankReader(split, bank, with_images=not resident),
                 sampler=sampler,
                 batch_size=None,  # the sampler makes the batches
-                num_workers=self.num_workers,
-                persistent_workers=self.num_workers > 0,
+                num_workers=workers,
+                persistent_workers=workers > 0,
                 pin_memory=torch.cuda.is_available(),
             )
         return self._loaders[key]
+
+    def _place(self) -> tuple[int, int]:
+        """The rank of this process, and how many there are."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def _evaluation_batch(self) -> int:
+        """Without gradients the activations of one layer at a time need room, not of all."""
+        factor = _EVALUATION_FACTOR if self._device.type == "cuda" else 1
+        return self.evaluation_batch_size or factor * self.batch_size
+
+    def full_batches(self) -> set[int]:
+        """Sizes of whole batches on a rank, in training and in evaluation."""
+        rank, world = self._place()
+        return {-((rank - b) // world) for b in (self.batch_size, self._evaluation_batch())}
 
     def _settle(self) -> None:
         """Bring the banks to where they are to lie, once."""
         if self._settled:
             return
         self._settled = True
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        device = self._device
         size = sum(bank.images.nbytes for bank in self._banks.values())
         residency = self.residency
         if residency == "auto":

@@ -8,13 +8,19 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """A batch to read: positions of the samples, and the epoch that they are drawn for.
+    """A batch to read: positions of the samples, and what the training step must know of them.
 
-    The epoch travels with the batch, because workers read ahead.
+    These facts travel with the batch, because workers read ahead.
+
+    Attributes:
+        epoch: that the samples are drawn for.
+        positions: of the samples of this rank.
+        share: samples of this rank, over the mean of all ranks; 1 but in a last, uneven batch.
     """
 
     epoch: int
     positions: list[int]
+    share: float
 
 
 class DerivedBatchSampler(Sampler[Draw]):
@@ -64,7 +70,7 @@ class DerivedBatchSampler(Sampler[Draw]):
         for batch in order.split(self.batch_size)[done : len(self)]:
             own = batch[self.rank :: self.world].tolist()
             if own:
-                yield Draw(epoch, own)
+                yield Draw(epoch, own, len(own) * self.world / len(batch))
 
     def _order(self, epoch: int) -> torch.Tensor:
         if not self.shuffled:

@@ -20,7 +20,9 @@ def count_pairs(predicted: Tensor, targets: Tensor, source_classes: int, classes
         (S, T) int64, on the device of ``predicted``.
     """
     cells = predicted * classes + targets
-    return torch.bincount(cells, minlength=source_classes * classes).view(source_classes, classes)
+    counts = torch.zeros(source_classes * classes, dtype=torch.int64, device=cells.device)
+    # torch.bincount would make a GPU wait for the host, which wants to know the largest cell.
+    return counts.index_add_(0, cells, torch.ones_like(cells)).view(source_classes, classes)
 
 
 def greedy_one_to_one(counts: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """f_out: from the logits of the source classes to those of the target classes."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.mapping.assignment import greedy_one_to_one, require_enough_sources
 
-Refresh = Literal["never", "once", "epoch"]
+Refresh = Literal["never", "once", "epoch", "running"]
+_REFRESHES = get_args(Refresh)
 
 
 class LabelMapping(nn.Module, ABC):
@@ -17,7 +18,8 @@ class LabelMapping(nn.Module, ABC):
 
     Attributes:
         refresh: when the training loop counts predictions and calls :meth:`refit`: ``never``,
-            ``once`` before the first epoch, or at the start of every ``epoch``.
+            ``once`` before the first epoch, at the start of every ``epoch``, or ``running``:
+            before the first epoch, and then from the predictions that training made anyway.
     """
 
     refresh: Refresh
@@ -48,7 +50,8 @@ class OneToOneMapping(LabelMapping):
     Args:
         source_classes: S.
         classes: T, at most S.
-        refresh: ``once`` is frequent label mapping (flm), ``epoch`` the iterative one (ilm).
+        refresh: ``once`` is frequent label mapping (flm), ``epoch`` the iterative one (ilm),
+            ``running`` its cheaper variant, see :class:`LabelMapping`.
 
     Raises:
         UserError: If T > S or ``refresh`` is unknown.
@@ -59,8 +62,8 @@ class OneToOneMapping(LabelMapping):
     def __init__(self, source_classes: int, classes: int, refresh: Refresh) -> None:
         super().__init__()
         require_enough_sources(source_classes, classes)
-        if refresh not in ("never", "once", "epoch"):
-            known = did_you_mean(str(refresh), ["never", "once", "epoch"])
+        if refresh not in _REFRESHES:
+            known = did_you_mean(str(refresh), _REFRESHES)
             raise problem("mapping.refresh", "unknown", refresh, known)
         self.source_classes = source_classes
         self.refresh = refresh

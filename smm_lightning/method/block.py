@@ -4,7 +4,7 @@ The planes of the mask generator are large and have few channels, so it costs wh
 writes. Pooling before normalising leaves a quarter of the values to scale, clip and sum up.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,25 +36,30 @@ class Block(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, inputs, h, w) to (B, outputs, h, w), or half the sides."""
-        convolution, norm = self
+        convolution, norm = cast("tuple[nn.Conv2d, nn.BatchNorm2d]", tuple(self))
         # |gamma| keeps the order of the values, so the pool may come first.
         sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0)
-        kernel = convolution.weight * sign.view(-1, 1, 1, 1)
+        kernel, scale = convolution.weight * sign.view(-1, 1, 1, 1), norm.weight * sign
+        bias, mean, var = convolution.bias, norm.running_mean, norm.running_var
+        assert bias is not None
+        assert mean is not None
+        assert var is not None
         if not self.training:
-            scale = norm.weight * sign * torch.rsqrt(norm.running_var + norm.eps)
-            shift = (convolution.bias - norm.running_mean) * norm.weight
-            shift = shift * torch.rsqrt(norm.running_var + norm.eps) + norm.bias
+            scale = scale * torch.rsqrt(var + norm.eps)
+            shift = (bias - mean) * sign * scale + norm.bias
             planes = functional.conv2d(images, kernel * scale.view(-1, 1, 1, 1), shift, padding=1)
-            return (functional.max_pool2d(planes, 2) if self.pooled else planes).relu()
+            return (functional.max_pool2d(planes, 2) if self.pooled else planes).relu_()
         planes = functional.conv2d(images, kernel, padding=1)
-        result, mean, var, count = _NormPoolRelu.apply(  # type: ignore[no-untyped-call]
-            planes, norm.weight * sign, norm.bias, convolution.bias, norm.eps, self.pooled
+        result, batch_mean, batch_var, count = _NormPoolRelu.apply(
+            planes, scale, norm.bias, bias, norm.eps, self.pooled
         )
         with torch.no_grad():
+            assert norm.num_batches_tracked is not None
+            assert norm.momentum is not None
             norm.num_batches_tracked += 1
-            norm.running_mean.lerp_(mean * sign + convolution.bias, norm.momentum)
-            norm.running_var.lerp_(var * count / (count - 1), norm.momentum)
-        return result  # type: ignore[no-any-return]
+            mean.lerp_(batch_mean * sign + bias, norm.momentum)
+            var.lerp_(batch_var * count / (count - 1), norm.momentum)
+        return cast("Tensor", result)
 
 
 class _NormPoolRelu(Function):
@@ -62,7 +67,13 @@ class _NormPoolRelu(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, planes: Tensor, scale: Tensor, shift: Tensor, bias: Tensor, eps: float, pooled: bool  # noqa: FBT001
+        ctx: Any,
+        planes: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        bias: Tensor,  # noqa: ARG004 - has no influence, and so a gradient of zero
+        eps: float,
+        pooled: bool,  # noqa: FBT001
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, h, w) planes and (C,) parameters; also the batch's mean, variance and count."""
         wide = planes.to(torch.promote_types(planes.dtype, torch.float32))
@@ -72,7 +83,7 @@ class _NormPoolRelu(Function):
         var = _over_ranks(_scaled(wide, mean=mean).square_().sum(_PLANES)) / count
         kept, index = planes, None
         if pooled:
-            kept, index = functional.max_pool2d_with_indices(planes, 2)
+            kept, index = functional.max_pool2d_with_indices(planes, [2, 2])
         result = functional.batch_norm(kept, mean, var, scale, shift, eps=eps).relu_()
         inverse = torch.rsqrt(var + eps)
         ctx.save_for_backward(planes, kept, index, result, mean, inverse, scale, count)
@@ -96,14 +107,17 @@ class _NormPoolRelu(Function):
         gradient = _scaled(gradient, scale * inverse)
         if index is not None:
             gradient = torch.ops.aten.max_pool2d_with_indices_backward(
-                gradient, planes, [2, 2], [2, 2], [0, 0], [1, 1], False, index
+                gradient, planes, [2, 2], [2, 2], [0, 0], [1, 1], ceil_mode=False, indices=index
             )
         gradient = gradient.add_(_scaled(planes, factor, constant))
         return gradient, to_scale, to_shift, torch.zeros_like(mean), None, None
 
 
 def _scaled(
-    planes: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, mean: Tensor | None = None
+    planes: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    mean: Tensor | None = None,
 ) -> Tensor:
     """(planes - mean) * scale + shift, per channel, in one pass (broadcasting takes far longer)."""
     given = next(value for value in (scale, shift, mean) if value is not None)

@@ -1,0 +1,54 @@
+"""Stop at a loss that is not finite, without asking the device in every step."""
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from smm_lightning.errors import problem
+
+_LOOK_EVERY = 50  # steps on a GPU: looking makes the host wait until the device has caught up
+
+
+class FiniteLoss:
+    """Watches the losses of a run; the optimiser never steps on or after one that is not finite.
+
+    On a CPU a bad loss ends the run at once. On a GPU the steps from there on are skipped by the
+    optimiser's own kernel, and the run ends when the host looks, at the latest with the epoch.
+    """
+
+    def __init__(self) -> None:
+        self._failed: Tensor | None = None  # float, 1 from the first bad loss on
+        self._steps: Tensor | None = None  # good ones before it
+
+    def watch(
+        self, loss: Tensor, optimizer: Optimizer, epoch: int, step: int, *, last: bool
+    ) -> None:
+        """Take note of a training loss.
+
+        Args:
+            loss: of this step, before the backward pass.
+            optimizer: a fused one, which reads ``found_inf``.
+            epoch: for the message.
+            step: number in the epoch.
+            last: whether the epoch ends with it.
+
+        Raises:
+            UserError: If a loss was not finite.
+        """
+        failed = torch.logical_not(torch.isfinite(loss.detach())).float()
+        if step == 0 or self._failed is None or self._steps is None:
+            self._failed, self._steps = failed, step + 1 - failed
+        else:
+            self._failed = torch.maximum(self._failed, failed)
+            self._steps = self._steps + 1 - self._failed
+        optimizer.found_inf = self._failed  # type: ignore[attr-defined]
+        look = loss.device.type == "cpu" or last or step % _LOOK_EVERY == 0
+        if look and self._failed.item():
+            rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+            raise problem(
+                "training",
+                f"the loss is not finite in epoch {epoch}, step {int(self._steps)}, at learning "
+                f"rates {rates}",
+                cure="Lower optimizer.pattern.lr or optimizer.mask_generator.lr, or use "
+                "trainer.precision=32-true.",
+            )

@@ -1,0 +1,57 @@
+"""What pays on which device, as measured in docs/BENCHMARKS.md; all of it can be set by hand."""
+
+import torch
+from torch import nn
+
+_AMPERE = 8  # CUDA compute capability from which on there are bfloat16 units
+
+
+def precision_for(requested: str, device: torch.device, network: nn.Module) -> str:
+    """Lightning's name of the precision to train with.
+
+    bfloat16 autocast where the device has instructions for it, float16 on older GPUs, else float32.
+    A CPU gains from it in dense layers; depthwise convolutions get slower.
+
+    Args:
+        requested: ``auto``, or a precision that is taken as it is.
+        device: that trains.
+        network: the frozen network.
+    """
+    if requested != "auto":
+        return requested
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        return "bf16-mixed" if major >= _AMPERE else "16-mixed"
+    if device.type == "cpu" and _cpu_has_bfloat16() and not has_grouped_convolutions(network):
+        return "bf16-mixed"
+    return "32-true"
+
+
+def compiles_on(device: torch.device, *, requested: bool | None) -> bool:
+    """Whether to run the frozen network and the prompt through ``torch.compile``.
+
+    Args:
+        device: that trains.
+        requested: ``None`` decides by the device: on GPUs; on CPUs it made nothing faster.
+    """
+    return device.type == "cuda" if requested is None else requested
+
+
+def fuses_attention(device: torch.device, precision: str, *, requested: bool | None) -> bool:
+    """Whether attention is one kernel.
+
+    Args:
+        device: that trains.
+        precision: Lightning's name.
+        requested: ``None`` decides: everywhere but on CPUs in 16 bits, whose kernel is slow.
+    """
+    return (device.type != "cpu" or "16" not in precision) if requested is None else requested
+
+
+def has_grouped_convolutions(network: nn.Module) -> bool:
+    """Whether there are depthwise or other grouped convolutions."""
+    return any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in network.modules())
+
+
+def _cpu_has_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
