@@ -1,1 +1,1 @@
-"""Measurements that docs/BENCHMARKS.md reports."""
+"""Measurements: never part of the tests, each in a process of its own, sides in turns."""

@@ -1,0 +1,152 @@
+"""``python -m smm_lightning.benchmark``: how close training is to the frozen network alone.
+
+The limit (the frozen network forward and backward to its input), our training steps and epochs, and
+on request the published code's on the same images: every measurement in a process of its own, in
+turns, with medians and spreads. Needs neither Hydra nor wandb.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from smm_lightning.benchmark.report import lines
+
+PARTS = ("limit", "training", "published", "ceilings")
+VARIED = ("train_images", "classes", "width", "batch", "precision", "refresh", "method")
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _parser().parse_args()
+    if options.part:
+        _answer(options.part, options.given)
+        return
+    with tempfile.TemporaryDirectory() as work:
+        setting = _setting(options, work)
+        found = measure_all(setting, options)
+    found["command"] = "python -m smm_lightning.benchmark " + " ".join(sys.argv[1:])
+    print("\n".join(lines(found)))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def measure_all(setting: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """All measurements of a run."""
+    found: dict[str, Any] = {"setting": setting, "machine": _machine(setting), "cases": {}}
+    cases = [{}] if options.vary is None else [{options.vary[0]: v} for v in options.vary[1:]]
+    found["ceilings"] = [] if options.vary else [_in_process("ceilings", setting)]
+    for _ in range(options.repetitions):
+        for case in cases:
+            name = " ".join(f"{key} {value}" for key, value in case.items()) or "-"
+            own = {**setting, **{k: type(setting[k])(v) for k, v in case.items()}}
+            parts = ["training"] if options.vary else ["limit", "training"]
+            for part in [*parts, *(["published"] if setting["peer"] else [])]:
+                runs = found["cases"].setdefault(name, {}).setdefault(part, [])
+                runs.append(_in_process(part, own))
+    return found
+
+
+def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
+    """As plain values; checked before anything is measured."""
+    import torch
+
+    from smm_lightning.benchmark.published import refusal
+    from smm_lightning.benchmark.setting import BACKBONES, Setting
+
+    fields = {field.name for field in dataclasses.fields(Setting)}
+    given = {k: v for k, v in vars(options).items() if k in fields and v is not None}
+    given["size"] = options.size or BACKBONES[options.backbone][1]
+    given["accelerator"] = options.accelerator or ("cuda" if torch.cuda.is_available() else "cpu")
+    setting = Setting(**{**given, "work": work})
+    problem = refusal(setting) if setting.peer else None
+    if problem is not None:
+        sys.exit(f"error: --peer: {problem}")
+    return dataclasses.asdict(setting)
+
+
+def _answer(part: str, given: str) -> None:
+    """In a process of its own: measure one part, and write the result as the last line."""
+    import importlib
+
+    from smm_lightning.benchmark.setting import Setting
+    from smm_lightning.host_memory import keep_freed_memory
+
+    setting = Setting(**json.loads(given))
+    if part != "published":
+        keep_freed_memory()
+    if part == "ceilings":
+        from smm_lightning.benchmark.limit import ceilings as measure
+    else:
+        measure = importlib.import_module(f"smm_lightning.benchmark.{part}").measure
+    result = measure(setting)
+    print("\n" + json.dumps(result))
+
+
+def _in_process(part: str, setting: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "smm_lightning.benchmark"]
+    command += ["--part", part, "--given", json.dumps(setting)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nerror: the measurement of {part} failed, see above")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    keys = [key for key in ("images_per_s", "epoch_s") if key in result]
+    shown = "  ".join(f"{key} {result[key]:.1f}" for key in keys)
+    print(f"{part:10} {shown}", file=sys.stderr, flush=True)
+    return result
+
+
+def _machine(setting: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        name = models[0].partition(":")[2].strip() if models else name
+    cuda = setting["accelerator"] == "cuda"
+    return {
+        "cpu": name,
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "lightning", "timm")},
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m smm_lightning.benchmark", description=__doc__)
+    parser.add_argument("--backbone", default="resnet18", help="resnet18, resnet50, vit_b32, ...")
+    parser.add_argument("--size", type=int, help="side of the input; default: the backbone's")
+    parser.add_argument("--method", help="smm (default), pad, narrow, medium, full")
+    parser.add_argument("--batch", type=int, help="images a step (32)")
+    parser.add_argument("--precision", help="auto (default), 32-true, bf16-mixed, 16-mixed")
+    parser.add_argument("--refresh", help="of the mapping: epoch (default), running, once")
+    parser.add_argument("--train-images", type=int, help="images an epoch (640)")
+    parser.add_argument("--test-images", type=int, help="images tested after an epoch (128)")
+    parser.add_argument("--classes", type=int, help="target classes (10)")
+    parser.add_argument("--width", type=int, help="of the mask generator (8)")
+    parser.add_argument("--epochs", type=int, help="the last one counts (2)")
+    parser.add_argument("--steps", type=int, help="timed steps of the limit (8)")
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"))
+    parser.add_argument("--compiled", action="store_true", help="compile on a CPU, too")
+    parser.add_argument("--peer", help="a checkout of the published code, tmlr-group/SMM")
+    parser.add_argument("--peer-batch", type=int, help="its batch size, where it is to differ")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--vary", nargs="+", metavar=("NAME", "VALUE"), help=f"our side for each of: {VARIED}"
+    )
+    parser.add_argument("--json", type=Path, help="write all measurements here")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--given", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
