@@ -55,8 +55,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         if trainer.is_global_zero:
             cli.print_config(cfg)
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=cfg.ckpt_path)
-        last = trainer.test(parts.module, datamodule=parts.data, verbose=False)[0]
-        summary = {**summarize(recorder.history, dict(last)), **parts.module.describe()}
+        last = recorder.history[-1] if recorder.history else {}
+        if "test/acc" not in last:  # the last epoch was not tested
+            last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
+        summary = {**summarize(recorder.history, last), **parts.module.describe()}
         summary["data/images"] = parts.data.image_counts
     finally:
         close(logger, summary, failed=not summary)

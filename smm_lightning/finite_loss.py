@@ -14,9 +14,13 @@ class FiniteLoss:
 
     On a CPU a bad loss ends the run at once. On a GPU the steps from there on are skipped by the
     optimiser's own kernel, and the run ends when the host looks, at the latest with the epoch.
+
+    Args:
+        look_every: steps from one look to the next; ``None``: 1 on a CPU, 50 on other devices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look_every: int | None = None) -> None:
+        self.look_every = look_every
         self._failed: Tensor | None = None  # float, 1 from the first bad loss on
         self._steps: Tensor | None = None  # good ones before it
 
@@ -42,8 +46,8 @@ class FiniteLoss:
             self._failed = torch.maximum(self._failed, failed)
             self._steps = self._steps + 1 - self._failed
         optimizer.found_inf = self._failed  # type: ignore[attr-defined]
-        look = loss.device.type == "cpu" or last or step % _LOOK_EVERY == 0
-        if look and self._failed.item():
+        every = self.look_every or (1 if loss.device.type == "cpu" else _LOOK_EVERY)
+        if (last or step % every == 0) and self._failed.item():
             rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
             raise problem(
                 "training",

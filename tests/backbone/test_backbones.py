@@ -53,16 +53,48 @@ def relative(a, b):
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("spec", [resnet18(), efficientnet(pretrained=False)], ids=lambda s: s.name)
+def timm_model(model):
+    return TimmModel(name=model, model=model, image_size=64, **NO_WEIGHTS)
+
+
+NETWORKS = [
+    resnet18(),
+    efficientnet(pretrained=False),
+    timm_model("resnet26d"),
+    timm_model("vit_tiny_patch16_224"),
+]
+
+
+@pytest.mark.parametrize("spec", NETWORKS, ids=lambda s: s.name)
 def test_the_fast_network_is_the_same_function(spec):
     torch.manual_seed(0)
     network = with_statistics(spec.architecture())
     images = torch.randn(2, 3, 64, 64)
     plain = outputs_and_gradient(copy.deepcopy(network), images)
-    fast = FrozenBackbone(network, "x", 64, (0,) * 3, (1,) * 3, [])
+    for fused in (True, False):
+        fast = FrozenBackbone(copy.deepcopy(network), "x", 64, (0,) * 3, (1,) * 3, [])
+        fast.fuse_attention(fused=fused)
+        for ours, reference in zip(outputs_and_gradient(fast, images), plain, strict=True):
+            assert relative(ours, reference) < 1e-4
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())
-    for ours, reference in zip(outputs_and_gradient(fast, images), plain, strict=True):
-        assert relative(ours, reference) < 1e-4
+
+
+def test_attention_is_fused_where_it_is_wanted():
+    backbone = timm_model("vit_tiny_patch16_224").build()
+    calls = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*arguments, **options):
+        calls.append(1)
+        return attend(*arguments, **options)
+
+    for fused, expected in ((True, 12), (False, 0)):
+        backbone.fuse_attention(fused=fused)
+        calls.clear()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
+            backbone(torch.zeros(1, 3, 64, 64))
+        assert len(calls) == expected
 
 
 def test_a_layer_that_is_used_twice_is_not_folded():

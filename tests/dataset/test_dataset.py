@@ -144,6 +144,18 @@ def test_ranks_share_the_samples_of_every_step(world):
         assert sorted(together) == sorted(whole)
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shares_make_the_mean_over_ranks_a_mean_over_samples(world):
+    samplers = [
+        DerivedBatchSampler(23, 5, shuffled=True, rank=rank, world=world) for rank in range(world)
+    ]
+    values = torch.rand(23, dtype=torch.double)
+    for draws in zip(*samplers, strict=True):
+        means = [draw.share * values[draw.positions].mean() for draw in draws]
+        whole = values[flat(draw.positions for draw in draws)].mean()
+        assert sum(means) / world == pytest.approx(whole.item())
+
+
 def test_a_last_batch_smaller_than_the_ranks_is_left_out_in_training_only():
     for rank in range(2):
         sampler = DerivedBatchSampler(11, 5, shuffled=True, rank=rank, world=2)
@@ -162,8 +174,44 @@ def test_workers_change_nothing(folder, datamodule):
         data.teardown("fit")
     assert len(found[0]) == 6
     for one, other in zip(*found, strict=True):
-        assert one.keys() == other.keys() == {"image", "target", "index"}
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        assert one.keys() == other.keys() == {"image", "target", "index", "share"}
+        assert one["share"] == other["share"] == 1
+        assert all(torch.equal(one[key], other[key]) for key in ("image", "target", "index"))
+
+
+def test_steps_without_gradients_may_be_larger(folder, datamodule):
+    source = ImageFolder(str(folder))
+    sizes = {}
+    for wanted in (None, 5):
+        data = datamodule(source, evaluation_batch_size=wanted)
+        counting = data.mapping_batches(torch.device("cpu"))
+        sizes[wanted] = [
+            [len(batch["index"]) for batch in batches]
+            for batches in (batches_of(data), batches_of(data, "test"), counting)
+        ]
+        assert data.full_batches() == {2, wanted or 2}
+    assert sizes == {None: [[2, 2, 2]] * 3, 5: [[2, 2, 2], [5, 1], [5, 1]]}
+
+
+def test_a_gpu_gets_larger_batches_and_workers_where_it_does_not_hold_the_images(
+    folder, datamodule, monkeypatch
+):
+    cuda = property(lambda _: torch.device("cuda"))
+    monkeypatch.setattr(ImageDataModule, "_device", cuda)
+    data = datamodule(ImageFolder(str(folder)), residency="disk")
+    assert data.train_dataloader().num_workers == 4
+    assert [
+        data.train_dataloader().sampler.batch_size,
+        data.test_dataloader().sampler.batch_size,
+    ] == [
+        2,
+        8,
+    ]
+    data = datamodule(ImageFolder(str(folder)), residency="disk", num_workers=1)
+    assert data.train_dataloader().num_workers == 1
+    data._resident = {"train": torch.zeros(1)}
+    data._loaders, data.num_workers = {}, None
+    assert data.train_dataloader().num_workers == 0
 
 
 def test_ranks_see_the_images_of_one(folder, datamodule):
@@ -320,8 +368,9 @@ def test_a_test_class_without_training_is_refused(folder, datamodule):
 def test_arguments_out_of_range_are_refused_together(datamodule):
     wrong = {
         "batch_size": 0,
-        "num_workers": -1,
         "val_fraction": 1.0,
+        "evaluation_batch_size": 0,
+        "num_workers": -1,
         "augmentation": "papr",
         "residency": "moon",
         "train_images": -1,

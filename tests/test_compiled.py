@@ -1,0 +1,57 @@
+import logging
+
+import torch
+
+from smm_lightning.assembly import assemble, make_trainer
+from smm_lightning.callbacks import EpochRecorder
+from smm_lightning.compiled import Compiled
+
+SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=none", "epochs=1")
+
+
+def trained(composed, *options):
+    cfg = composed(*SMALL, "trainer.precision=32-true", *options)
+    parts, recorder = assemble(cfg), EpochRecorder(None)
+    make_trainer(cfg, parts, recorder, None).fit(parts.module, datamodule=parts.data)
+    return parts.module, recorder.history[-1]
+
+
+def test_a_compiled_run_is_an_eager_run(composed):
+    eager, row = trained(composed)
+    fast, others = trained(composed, "compiled=true")
+    assert eager._compiled is None
+    assert fast._compiled is not None
+    assert abs(row["train/loss"] - others["train/loss"]) < 1e-5
+    assert row["test/acc"] == others["test/acc"]
+    for name, value in eager.input_transform.state_dict().items():
+        other = fast.input_transform.state_dict()[name]
+        torch.testing.assert_close(other, value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_only_whole_batches_are_compiled():
+    seen = []
+
+    def double(images):
+        seen.append("plain")
+        return 2 * images
+
+    compiled = Compiled(double, {4})
+    compiled._fast = lambda images: 2 * images
+    assert torch.equal(compiled(torch.ones(4)), torch.full((4,), 2.0))
+    assert seen == []
+    assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 2.0))
+    assert seen == ["plain"]
+
+
+def test_a_compiler_that_fails_costs_speed_and_not_the_run(composed, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(Compiled, "__call__", broken)
+    with caplog.at_level(logging.WARNING):
+        module, row = trained(composed, "compiled=true")
+    assert module._compiled is None
+    assert "train/loss" in row
+    assert "torch.compile failed, training goes on without it" in caplog.text
+    assert "RuntimeError: no compiler" in caplog.text
+    assert "long story" not in caplog.text
