@@ -22,8 +22,6 @@ from smm_lightning.module import ReprogrammingModule
 from smm_lightning.speed import precision_for
 
 _LARGEST_SEED = 2**32 - 1
-# Steps from one refresh of the bar to the next: its numbers make the host wait for the device.
-_BAR_STEPS = {"cpu": 1, "cuda": 20}
 # Fields that the group's class does not take: for people and reports, and for the pad method.
 _READ_BY_OTHERS = {"dataset": ("name", "native_size")}
 
@@ -196,7 +194,7 @@ def make_trainer(
     on_terminal = sys.stdout.isatty()
     device = torch.device("cpu" if _on_cpu(cfg) else "cuda")
     network = parts.module.backbone.network
-    bar = [RichProgressBar(refresh_rate=_BAR_STEPS[device.type], leave=False)]
+    bar = [RichProgressBar(leave=False)]
     callbacks = [instantiate(node) for node in (cfg.get("callbacks") or {}).values()]
     trainer: L.Trainer = instantiate(
         cfg.trainer,

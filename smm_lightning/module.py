@@ -131,7 +131,9 @@ class ReprogrammingModule(L.LightningModule):
         loss = self._gather("train", source_logits, batch["target"])
         optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
         self._finite.watch(loss, optimizer, self.current_epoch, batch_idx, last=last)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        if self.device.type == "cpu" and self.trainer.progress_bar_callback is not None:
+            # In the bar, a number makes a GPU wait for the host in every step.
+            self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss if batch["share"] == 1 else loss * batch["share"]
 
     def validation_step(
@@ -209,7 +211,8 @@ class ReprogrammingModule(L.LightningModule):
         accuracy = cast("MulticlassAccuracy", self.accuracies[f"{split}_acc"])
         mean_loss = cast("MeanMetric", self.losses[f"{split}_loss"])
         accuracy.update(logits.detach(), targets)
-        mean_loss.update(loss.detach(), len(targets))
+        # With its check switched off, torchmetrics 1.9 forgets the weight that one may give it.
+        mean_loss.update(loss.detach().expand(len(targets)))
         for name, metric in (("acc", accuracy), ("loss", mean_loss)):
             self.log(
                 f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
@@ -247,7 +250,7 @@ class ReprogrammingModule(L.LightningModule):
         side = self.input_transform.input_size
         noise = torch.rand(self._datamodule.batch_size, 3, side, side, device=self.device)
         with self.trainer.precision_plugin.forward_context():
-            if compiled.works_on(noise.to(memory_format=torch.channels_last)):
+            if compiled.works_on(noise):
                 self._compiled = compiled
         self.input_transform.load_state_dict(state)
         self.input_transform.zero_grad(set_to_none=True)

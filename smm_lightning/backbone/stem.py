@@ -59,7 +59,7 @@ class _Stem(Function):
         # Rows and columns at the far end that the stride never reaches have no gradient.
         missing = (0, columns - stacked.shape[3], 0, rows - stacked.shape[2])
         pixels = functional.pixel_shuffle(functional.pad(stacked, missing), stride)
-        return pixels[:, :, :height, :width], None
+        return pixels[:, :, :height, :width].contiguous(), None
 
 
 def is_stem(module: nn.Module) -> bool:
@@ -79,7 +79,8 @@ def is_stem(module: nn.Module) -> bool:
 
 def replace_stems(network: nn.Module) -> int:
     """Replace strided convolutions on images in place; return how many there were."""
-    stems = [name for name, module in network.named_modules() if is_stem(module)]
+    done = {m.convolution for m in network.modules() if isinstance(m, StemConvolution)}
+    stems = [n for n, m in network.named_modules() if is_stem(m) and m not in done]
     for name in stems:
         stem = StemConvolution(cast("nn.Conv2d", network.get_submodule(name)))
         network.set_submodule(name, stem.eval())

@@ -13,6 +13,7 @@ from smm_lightning.benchmark.measure import peak_memory, seconds_a_call
 from smm_lightning.benchmark.setting import Setting, spec_of
 from smm_lightning.speed import fuses_attention, precision_for
 
+Network = Callable[[torch.Tensor], torch.Tensor]
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -54,10 +55,11 @@ def _candidates(setting: Setting, precision: str) -> Iterator[tuple[str, Callabl
 
 
 def _step(
-    setting: Setting, network: nn.Module, half: torch.dtype | None = None
+    setting: Setting, network: Network, half: torch.dtype | None = None
 ) -> Callable[[], object]:
     device = setting.device
-    network = network.to(device)
+    if isinstance(network, nn.Module):
+        network.to(device)
     shape = (setting.batch, 3, setting.size, setting.size)
     images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
     images.requires_grad_()
@@ -114,7 +116,7 @@ class _Bytes(TorchDispatchMode):
     """Adds up the inputs and outputs of all operations that touch data."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -72,4 +72,4 @@ def _table(sides: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 
 
 def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(run[key] for run in runs)
+    return float(statistics.median(run[key] for run in runs))

@@ -32,9 +32,9 @@ _EVALUATION_FACTOR = 4
 class Batch(TypedDict):
     """What the training loop gets, on the device.
 
-    ``image`` float32 in [0, 1], cropped and flipped, (B, 3, size, size), channels-last; ``target``
-    (B,) int64; ``index`` (B,) int64, the sample's number in its split; ``share`` what the loss is
-    multiplied with, so that the mean over ranks is the mean over samples.
+    ``image`` float32 in [0, 1], cropped and flipped, (B, 3, size, size); ``target`` (B,) int64;
+    ``index`` (B,) int64, the sample's number in its split; ``share`` what the loss is multiplied
+    with, so that the mean over ranks is the mean over samples.
     """
 
     image: Tensor
@@ -247,8 +247,9 @@ class ImageDataModule(L.LightningDataModule):
         if augmentation != PRESETS["none"] or images.shape[1] != self.size:
             rows, columns = windows(index, self.size, augmentation, self.seed, batch["epoch"])
             images = resize(images, rows, columns, self.size + augmentation.margin)
-        # The axes are swapped in name only: the pixels stay channels-last.
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        # One channel after the other: on a CPU, what prompts do to images is faster so.
+        planes = images.permute(0, 3, 1, 2)
+        pixels = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         share = batch["share"]
         return {"image": pixels, "target": batch["target"], "index": index, "share": share}
 

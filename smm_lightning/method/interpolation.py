@@ -23,7 +23,10 @@ def patchwise(mask: Tensor, size: int, patch_size: int) -> Tensor:
         (B, C, size, size)
     """
     if patch_size > 1:
-        mask = functional.interpolate(mask, scale_factor=float(patch_size), mode="nearest")
+        # As functional.interpolate(mode="nearest"), whose CPU kernel takes five times as long.
+        count, channels, height, width = mask.shape
+        cells = mask[:, :, :, None, :, None].expand(-1, -1, -1, patch_size, -1, patch_size)
+        mask = cells.reshape(count, channels, height * patch_size, width * patch_size)
     rest = size - mask.shape[-1]
     return functional.pad(mask, (0, rest, 0, rest), mode="replicate") if rest else mask
 

@@ -193,6 +193,7 @@ def test_steps_without_gradients_may_be_larger(folder, datamodule):
     assert sizes == {None: [[2, 2, 2]] * 3, 5: [[2, 2, 2], [5, 1], [5, 1]]}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 def test_a_gpu_gets_larger_batches_and_workers_where_it_does_not_hold_the_images(
     folder, datamodule, monkeypatch
 ):
@@ -368,9 +369,9 @@ def test_a_test_class_without_training_is_refused(folder, datamodule):
 def test_arguments_out_of_range_are_refused_together(datamodule):
     wrong = {
         "batch_size": 0,
-        "val_fraction": 1.0,
         "evaluation_batch_size": 0,
         "num_workers": -1,
+        "val_fraction": 1.0,
         "augmentation": "papr",
         "residency": "moon",
         "train_images": -1,
