@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from smm_lightning.dataset import ImageDataModule
-from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.errors import Problems, UserError, did_you_mean, problem
 from smm_lightning.module import ReprogrammingModule
 from smm_lightning.speed import precision_for
 
 _LARGEST_SEED = 2**32 - 1
+_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 # Fields that the group's class does not take: for people and reports, and for the pad method.
 _READ_BY_OTHERS = {"dataset": ("name", "native_size")}
 
@@ -131,8 +132,15 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
             trainer.devices,
             cure,
         )
+    precision = str(trainer.precision)
+    cure = did_you_mean(precision, _PRECISIONS)
+    known = precision in _PRECISIONS
+    problems.require(known, "trainer.precision", "unknown", trainer.precision, cure)
+    for field in ("compiled", "fused_attention"):
+        chosen = cfg[field] in (True, False, None)
+        problems.require(chosen, field, "must be true, false or null", cfg[field])
     problems.require(
-        not (_on_cpu(cfg) and str(trainer.precision).startswith("16")),
+        not (_on_cpu(cfg) and precision.startswith("16")),
         "trainer.precision",
         "CPUs do not train in float16",
         trainer.precision,

@@ -108,13 +108,15 @@ class ReprogrammingModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
-        refresh = self.label_mapping.refresh
         start = time.perf_counter()
-        changed = 0
-        if refresh == "epoch" or (refresh != "never" and self.current_epoch == 0):
-            changed = self.label_mapping.refit(self._over_ranks(self._count_predictions()))
-        elif refresh == "running":
-            changed = self.label_mapping.refit(self._over_ranks(self._counts))
+        refresh, first = self.label_mapping.refresh, self.current_epoch == 0
+        counts = self._over_ranks(self._counts)  # none yet in the first epoch
+        if refresh == "epoch" or (refresh == "once" and first):
+            counts = self._over_ranks(self._count_predictions())
+        elif refresh == "running" and not counts.any():
+            counts = self._over_ranks(self._count_predictions())
+        due = refresh in ("epoch", "running") or (refresh == "once" and first)
+        changed = self.label_mapping.refit(counts) if due else 0
         self._counts.zero_()
         self.log("mapping/changed", float(changed))
         self.log("time/mapping_s", time.perf_counter() - start)
@@ -248,7 +250,8 @@ class ReprogrammingModule(L.LightningModule):
         compiled = Compiled(self._source_logits, self._datamodule.full_batches())
         state = {name: value.clone() for name, value in self.input_transform.state_dict().items()}
         side = self.input_transform.input_size
-        noise = torch.rand(self._datamodule.batch_size, 3, side, side, device=self.device)
+        size = min(self._datamodule.full_batches())  # that of training
+        noise = torch.rand(size, 3, side, side, device=self.device)
         with self.trainer.precision_plugin.forward_context():
             if compiled.works_on(noise):
                 self._compiled = compiled

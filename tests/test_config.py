@@ -199,6 +199,21 @@ def test_all_problems_of_a_configuration_are_found_together(composed):
     ]
 
 
+def test_unknown_speed_settings_are_refused(composed):
+    from smm_lightning.errors import UserError
+
+    cfg = composed("backbone=tiny", "compiled=perhaps", "trainer.precision=bf16-mixd")
+    cfg.fused_attention = 2
+    with pytest.raises(UserError) as error:
+        assemble(cfg)
+    assert sorted(error.value.problems) == [
+        "compiled: must be true, false or null (got 'perhaps').",
+        "fused_attention: must be true, false or null (got 2).",
+        "trainer.precision: unknown (got 'bf16-mixd'). Did you mean 'bf16-mixed'? Known: "
+        "16-mixed, 16-true, 32-true, 64-true, auto, bf16-mixed, bf16-true.",
+    ]
+
+
 def test_more_classes_than_the_backbone_has_are_refused(composed):
     from smm_lightning.errors import UserError
 

@@ -16,8 +16,8 @@ from smm_lightning.optimizer import GroupSettings, OptimizerSpec
 from tests.method.published import IDENTITY, our_state
 
 CLASSES, SOURCES = 4, 12
-# A bias in front of BatchNorm has no influence on the loss, so its gradient is rounding error alone
-# and differs between orders of summation, even between one and two threads.
+# A bias in front of BatchNorm has no influence on the loss, so in the published code its gradient is
+# rounding error alone, which differs between orders of summation; here it is exactly zero.
 DRIFTING = re.compile(r"mask_generator\.blocks\.\d\.(0\.bias|1\.running_mean)")
 
 
@@ -127,8 +127,8 @@ class TestTrajectory:
         torch.testing.assert_close(losses, case["losses"], rtol=1e-4, atol=5e-5)
 
     def test_accuracy_after_every_epoch(self, trained):
-        # Eval mode sees the running means, which contain the drifting biases (below) and lag behind
-        # them: in the first epochs a few of the 48 samples may fall on the other side.
+        # Eval mode sees the running means, which in the published code lag behind its drifting
+        # biases: in the first epochs a few of the 48 samples may fall on the other side.
         _, watch, case = trained
         found = torch.tensor(watch.accuracies).double()
         expected = case["accuracy_eval_after_epoch"]
@@ -147,14 +147,12 @@ class TestTrajectory:
                     own[name], torch.as_tensor(value), rtol=5e-4, atol=1e-4, msg=name
                 )
 
-    def test_biases_before_batch_norm_only_drift(self, trained):
-        """Their true gradient is zero; Adam makes steps of up to lr out of its rounding error."""
+    def test_biases_before_batch_norm_stay_where_they_began(self, trained):
+        """Their true gradient is zero, and so are their steps."""
         module, _, case = trained
         prefix = "init/"
         start = {k.removeprefix(prefix): v for k, v in case.items() if k.startswith(prefix)}
-        farthest = 3 * case["lr_used"][:, 1].sum().item()  # three steps an epoch, each at most lr
         drifting = [name for name in our_state(start) if name.endswith(".0.bias")]
         assert len(drifting) == 4
         for name in drifting:
-            moved = module.input_transform.state_dict()[name] - our_state(start)[name]
-            assert moved.abs().max() <= farthest * 1.01
+            assert torch.equal(module.input_transform.state_dict()[name], our_state(start)[name])

@@ -8,7 +8,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from smm_lightning.backbone import FrozenBackbone
 from smm_lightning.benchmark.measure import peak_memory, seconds_a_call
 from smm_lightning.benchmark.setting import Setting, spec_of
 from smm_lightning.speed import fuses_attention, precision_for
@@ -46,7 +45,9 @@ def _candidates(setting: Setting, precision: str) -> Iterator[tuple[str, Callabl
     if half is not None:
         yield f"+ {precision}", _step(setting, network, half)
     if setting.backbone == "vit_b32":
-        fused = not fuses_attention(setting.device, precision, requested=None)
+        fused = fuses_attention(setting.device, precision, requested=None)
+        network.fuse_attention(fused=not fused)
+        yield f"+ attention {'not ' if fused else ''}fused", _step(setting, network, half)
         network.fuse_attention(fused=fused)
         yield f"+ attention {'' if fused else 'not '}fused", _step(setting, network, half)
     if setting.compiled or setting.device.type == "cuda":
@@ -63,9 +64,6 @@ def _step(
     shape = (setting.batch, 3, setting.size, setting.size)
     images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
     images.requires_grad_()
-    if isinstance(network, FrozenBackbone):
-        wanted = precision_of(half)
-        network.fuse_attention(fused=fuses_attention(device, wanted, requested=None))
 
     def step() -> None:
         torch.compiler.cudagraph_mark_step_begin()
@@ -77,11 +75,6 @@ def _step(
     return step
 
 
-def precision_of(half: torch.dtype | None) -> str:
-    """Lightning's name of a type for autocast."""
-    return next((name for name, dtype in HALF.items() if dtype == half), "32-true")
-
-
 def ceilings(setting: Setting) -> dict[str, float]:
     """What the device can do at best, and what the network asks of it, for each image.
 
@@ -91,6 +84,7 @@ def ceilings(setting: Setting) -> dict[str, float]:
     device = setting.device
     spec = spec_of(setting, folded=True, channels_last=True, fast_stem=False)
     network = spec.build().to(device)
+    network.fuse_attention(fused=False)  # a fused kernel's operations are not all counted
     precision = precision_for(setting.precision, device, network.network)
     half = HALF.get(precision)
     side = 8192 if device.type == "cuda" else 2048
