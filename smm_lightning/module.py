@@ -109,15 +109,8 @@ class ReprogrammingModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
         start = time.perf_counter()
-        refresh, first = self.label_mapping.refresh, self.current_epoch == 0
-        counts = self._over_ranks(self._counts)  # none yet in the first epoch
-        if refresh == "epoch" or (refresh == "once" and first):
-            counts = self._over_ranks(self._count_predictions())
-        elif refresh == "running" and not counts.any():
-            counts = self._over_ranks(self._count_predictions())
-        due = refresh in ("epoch", "running") or (refresh == "once" and first)
-        changed = self.label_mapping.refit(counts) if due else 0
-        self._counts.zero_()
+        counts = self._next_counts()
+        changed = 0 if counts is None else self.label_mapping.refit(counts)
         self.log("mapping/changed", float(changed))
         self.log("time/mapping_s", time.perf_counter() - start)
 
@@ -220,6 +213,17 @@ class ReprogrammingModule(L.LightningModule):
                 f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
             )
         return loss
+
+    def _next_counts(self) -> Tensor | None:
+        """D (S, T) over all ranks for the next mapping; ``None`` where the mapping stays."""
+        refresh = self.label_mapping.refresh
+        if refresh == "never" or (refresh == "once" and self.current_epoch > 0):
+            return None
+        counts = self._over_ranks(self._counts)
+        if not counts.any():  # always, unless the steps of the last epoch were counted
+            counts = self._over_ranks(self._count_predictions())
+        self._counts.zero_()
+        return counts
 
     def _count(self, source_logits: Tensor, targets: Tensor) -> Tensor:
         """D (S, T) of one batch."""

@@ -16,7 +16,7 @@ from smm_lightning.optimizer import GroupSettings, OptimizerSpec
 from tests.method.published import IDENTITY, our_state
 
 CLASSES, SOURCES = 4, 12
-# A bias in front of BatchNorm has no influence on the loss, so in the published code its gradient is
+# A bias in front of BatchNorm has no influence on the loss: in the published code its gradient is
 # rounding error alone, which differs between orders of summation; here it is exactly zero.
 DRIFTING = re.compile(r"mask_generator\.blocks\.\d\.(0\.bias|1\.running_mean)")
 
