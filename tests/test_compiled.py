@@ -54,3 +54,21 @@ def test_a_compiler_that_fails_costs_speed_and_not_the_run(composed, monkeypatch
     assert "torch.compile failed, training goes on without it" in caplog.text
     assert "RuntimeError: no compiler" in caplog.text
     assert "long story" not in caplog.text
+
+
+def test_prompt_and_network_are_one_graph_with_weights_that_stay_in_place(composed):
+    """What CUDA graphs need: no breaks, and no weight that is copied for every step."""
+    module = assemble(composed(*SMALL)).module.train()
+    inputs = {}
+
+    def backend(graph, examples):
+        names = [node.name for node in graph.graph.nodes if node.op == "placeholder"]
+        inputs.update(zip(names, examples, strict=True))
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(module._source_logits, backend=backend, fullgraph=True)
+    compiled(torch.rand(4, 3, 32, 32))
+    moving = [n for n, v in inputs.items() if not hasattr(v, "_dynamo_static_input_type")]
+    assert moving == ["l_images_"]
+    assert sum("backbone_network" in name for name in inputs) == 5

@@ -68,6 +68,8 @@ def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
     problem = refusal(setting) if setting.peer else None
     if problem is not None:
         sys.exit(f"error: --peer: {problem}")
+    if options.vary and options.vary[0] not in VARIED:
+        sys.exit(f"error: --vary: unknown (got '{options.vary[0]}'). Known: {', '.join(VARIED)}.")
     return dataclasses.asdict(setting)
 
 
@@ -140,7 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peer-batch", type=int, help="its batch size, where it is to differ")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--vary", nargs="+", metavar=("NAME", "VALUE"), help=f"our side for each of: {VARIED}"
+        "--vary",
+        nargs="+",
+        metavar=("NAME", "VALUE"),
+        help=f"our side alone, for each value; names: {', '.join(VARIED)}",
     )
     parser.add_argument("--json", type=Path, help="write all measurements here")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)

@@ -26,7 +26,7 @@ _NETWORKS = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_b32": "ViT_B32
 
 def refusal(setting: Setting) -> str | None:
     """Why the published code cannot do the same work, if it cannot."""
-    _, size = "", {"vit_b32": 384}.get(setting.backbone, 224)
+    size = 384 if setting.backbone == "vit_b32" else 224
     if setting.backbone not in _NETWORKS:
         return f"the published code has no {setting.backbone}"
     if setting.method != "smm" or setting.width != 8 or setting.size != size:  # noqa: PLR2004

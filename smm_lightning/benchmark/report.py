@@ -46,10 +46,10 @@ def _limit(runs: list[dict[str, Any]] | None, ceilings: list[dict[str, float]]) 
         moved = top["gb_per_image"] * best / top["bandwidth_gb_per_s"]
         yield ""
         yield (
-            f"{top['gflop_per_image']:.1f} GFLOP and {top['gb_per_image']:.2f} GB an image; the "
-            f"device's ceilings are {top['arithmetic_gflop_per_s']:.0f} GFLOP/s and "
-            f"{top['bandwidth_gb_per_s']:.0f} GB/s: the limit uses {flops:.0%} of the arithmetic, "
-            f"{moved:.0%} of the bandwidth."
+            f"{top['gflop_per_image']:.1f} GFLOP and {top['gb_per_image']:.2f} GB an image. On this "
+            f"device a large matrix product reaches {top['arithmetic_gflop_per_s']:.0f} GFLOP/s, a "
+            f"large copy {top['bandwidth_gb_per_s']:.0f} GB/s: the limit is at {flops:.0%} of the "
+            f"one and {moved:.0%} of the other."
         )
     yield ""
 

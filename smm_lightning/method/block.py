@@ -96,7 +96,7 @@ class _NormPoolRelu(Function):
         planes, kept, index, result, mean, inverse, scale, count = ctx.saved_tensors
         gradient = torch.ops.aten.threshold_backward(gradient, result, 0)
         to_shift = gradient.sum(_PLANES, dtype=mean.dtype)
-        product = (gradient * kept).sum(_PLANES, dtype=mean.dtype)
+        product = (gradient.to(mean.dtype) * kept).sum(_PLANES)  # float16 might overflow
         to_scale = (product - to_shift * mean) * inverse
         # d planes = scale / std * (gradient - mean(gradient) - z * mean(gradient * z)) with
         # z = (planes - mean) / std: a multiple of the planes and a constant, per channel.

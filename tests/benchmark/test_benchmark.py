@@ -116,6 +116,12 @@ def test_what_the_published_code_cannot_do_is_refused(arguments, message, monkey
         main()
 
 
+def test_what_cannot_be_varied_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--vary", "colour", "1"])
+    with pytest.raises(SystemExit, match=r"--vary: unknown \(got 'colour'\). Known: train_images"):
+        main()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains(method, tmp_path):
     setting = Setting(
@@ -160,7 +166,7 @@ def test_the_table_is_made_of_medians_and_ratios():
     assert "| images/s in training steps | 40.0 (30.0-90.0) | 10.0 | 4.00 |" in text
     assert "| seconds an epoch | 10.0 (10.0-10.0) | 45.0 | 4.50 |" in text
     assert "| training steps over the limit | 0.80 | | |" in text
-    assert "50% of the arithmetic, 25% of the bandwidth" in text
+    assert "the limit is at 50% of the one and 25% of the other" in text
 
 
 def test_medians_keep_three_digits():
