@@ -12,9 +12,9 @@ _LOOK_EVERY = 50  # steps on a GPU: looking makes the host wait until the device
 class FiniteLoss:
     """Watches the losses of a run; the optimiser never steps on or after one that is not finite.
 
-    On a CPU a bad loss ends the run at once. On a GPU the optimiser's own kernel skips the steps from
-    there on, and the run ends when the host looks, at the latest with the epoch. (Under float16,
-    where the loss is scaled, the scaler skips the bad steps alone.)
+    On a CPU a bad loss ends the run at once. On a GPU the optimiser's own kernel skips the steps
+    from there on, and the run ends when the host looks, at the latest with the epoch. (Under
+    float16, where the loss is scaled, the scaler skips the bad steps alone.)
 
     Args:
         look_every: steps from one look to the next; ``None``: 1 on a CPU, 50 on other devices.

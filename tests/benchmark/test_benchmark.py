@@ -69,7 +69,7 @@ def test_it_runs_without_hydra_and_wandb(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    for words in ("as it comes", "+ folded", "training steps over the limit", "peak memory"):
+    for words in ("as it comes", "+ folded", "Training steps over the limit", "peak memory"):
         assert words in done.stdout
     found = json.loads(report.read_text())
     assert found["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -165,7 +165,7 @@ def test_the_table_is_made_of_medians_and_ratios():
     text = "\n".join(lines(found))
     assert "| images/s in training steps | 40.0 (30.0-90.0) | 10.0 | 4.00 |" in text
     assert "| seconds an epoch | 10.0 (10.0-10.0) | 45.0 | 4.50 |" in text
-    assert "| training steps over the limit | 0.80 | | |" in text
+    assert "Training steps over the limit: 0.80." in text
     assert "the limit is at 50% of the one and 25% of the other" in text
 
 
@@ -185,4 +185,4 @@ def test_variation_runs_our_side_for_each_value(tmp_path, monkeypatch, capsys):
         "width 4": ["training"],
         "width 8": ["training"],
     }
-    assert "**width 8**" in capsys.readouterr().out
+    assert "| width 4 | width 8 |" in capsys.readouterr().out
