@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -211,5 +211,7 @@ def make_trainer(
         logger=logger or False,
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=on_terminal,
+        # Else Lightning adds a checkpoint of its own, in the folder where the program was started.
+        enable_checkpointing=any(isinstance(each, ModelCheckpoint) for each in callbacks),
     )
     return trainer

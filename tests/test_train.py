@@ -257,6 +257,12 @@ def test_a_fast_run_writes_nothing(composed):
     assert not list(Path(cfg.paths.run).glob("*"))
 
 
+def test_a_run_without_checkpoints_leaves_none_anywhere(composed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry.train(composed(*SMALL, "epochs=1", "callbacks=none"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_csv_logger(composed):
     cfg = composed(*SMALL, "epochs=1", "logger=csv")
     entry.train(cfg)
