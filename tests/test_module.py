@@ -158,7 +158,8 @@ def test_epoch_line():
 
 def test_running_counts_are_the_predictions_of_the_steps(composed):
     """The second epoch's mapping comes from what the first epoch's steps predicted, not a pass."""
-    cfg = composed(*SMALL, "mapping.refresh=running", "callbacks=none", "dataset.batch_size=30")
+    options = ("mapping.refresh=running", "callbacks=none", "trainer.precision=32-true")
+    cfg = composed(*SMALL, *options, "dataset.batch_size=30")
     parts = assemble(cfg)
     module = parts.module
     passes, seen, mappings = [], torch.zeros(20, 10, dtype=torch.int64), []
