@@ -24,7 +24,7 @@ ALLOWED = {
     **dict.fromkeys(CONCEPTS, BASICS),
     "dataset": BASICS | {"catalog"},
     "prepare": {"catalog", "dataset", "errors"},
-    "benchmark": {"dataset", "host_memory"},
+    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "speed"},
     "callbacks": BASICS,
     "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "speed"},
     "assembly": CONCEPTS | {"errors", "module", "checkpoint", "optimizer", "speed"},
