@@ -5,7 +5,6 @@ Heavy imports wait until the command line is known to be good.
 
 import logging
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from smm_lightning import cli
+from smm_lightning import cli, sweep
 from smm_lightning.errors import UserError, problem
-from smm_lightning.result import environment, read_result, summarize, write_result
+from smm_lightning.result import environment, summarize, write_result
+from smm_lightning.run_folder import RunFolder
+from smm_lightning.signals import RunSignals
 
-CONF = Path(__file__).parent / "conf"
+PROGRAM = Path(__file__).resolve()
+CONF = PROGRAM.parent / "conf"
 
 
-def train(cfg: DictConfig) -> dict[str, Any]:
-    """Fit, test and write ``result.json``; a finished run is only reported.
+def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
+    """Fit, test and write ``result.json``; a finished run is only reported, a cut one goes on.
 
     Args:
         cfg: composed from ``conf/train.yaml``.
+        alone: whether this process is there for this run only.
 
     Returns:
         The content of ``result.json`` (which a fast development run does not write).
@@ -34,36 +37,50 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: For everything that a user can mend, all problems of a configuration at once.
     """
-    folder, key = Path(cfg.paths.run), cli.run_key(cfg)
-    finished = None if cfg.force else read_result(folder, key)
-    if finished is not None:
-        print("This run was finished before; force=true runs it again.")
-        return finished
+    run = folder_of(cfg)
+    if cli.further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
+        return fit(cfg, run, alone=alone)
+    finished = None if cfg.force else run.result()
+    if finished is None:
+        with run.claimed():
+            finished = None if cfg.force else run.result()  # of a process that held the folder
+            if finished is None:
+                return fit(cfg, run, alone=alone)
+    print(f"{run.path.name} was finished before; force=true runs it again.")
+    return finished
 
+
+def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
+    """Build the parts in the order in which data flows, fit, test, write the result."""
     from smm_lightning.assembly import assemble, make_logger, make_trainer
-    from smm_lightning.callbacks import EpochRecorder
+    from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
+    from smm_lightning.checkpoint import starting_point
     from smm_lightning.host_memory import keep_freed_memory
     from smm_lightning.logger import close
 
     keep_freed_memory()
-    parts = assemble(cfg)
-    recorder = EpochRecorder(folder / "epochs.csv")
-    logger = make_logger(cfg)
-    trainer = make_trainer(cfg, parts, recorder, logger)
     summary: dict[str, Any] = {}
-    try:
-        if trainer.is_global_zero:
-            cli.print_config(cfg)
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=cfg.ckpt_path)
-        last = recorder.history[-1] if recorder.history else {}
-        if "test/acc" not in last:  # the last epoch was not tested
-            last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
-        summary = {**summarize(recorder.history, last), **parts.module.describe()}
-        summary["data/images"] = parts.data.image_counts
-    finally:
-        close(logger, summary, failed=not summary)
+    stall_s = 60 * cli.positive(cfg, "stall_minutes")
+    with RunSignals(stall_s, alone=alone) as signals, sweep.threads(cfg.threads):
+        parts = assemble(cfg)
+        start = starting_point(run.checkpoint, cfg.ckpt_path, anew=cfg.force)
+        recorder = EpochRecorder(run.path / "epochs.csv")
+        logger = make_logger(cfg)
+        trainer = make_trainer(cfg, parts, [recorder, SaveBeforeEnd(signals)], logger)
+        try:
+            if trainer.is_global_zero and not sweep.is_job():
+                cli.print_config(cfg)
+            signals.watch(lambda: parts.data.batches_prepared)
+            trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
+            last = recorder.history[-1] if recorder.history else {}
+            if "test/acc" not in last:  # the last epoch was not tested
+                last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
+            summary = {**summarize(recorder.history, last), **parts.module.describe()}
+            summary["data/images"] = parts.data.image_counts
+        finally:
+            close(logger, summary, failed=not summary)
     result = {
-        "run_key": key,
+        "run_key": run.key,
         "run_name": cli.run_name(cfg),
         "seed": cfg.seed,
         **summary,
@@ -72,8 +89,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
     if trainer.is_global_zero and not cfg.trainer.get("fast_dev_run"):
-        write_result(folder, result)
+        write_result(run.path, result)
     return result
+
+
+def folder_of(cfg: DictConfig) -> RunFolder:
+    """The folder of this configuration."""
+    return RunFolder(Path(cfg.paths.run), cli.run_key(cfg))
 
 
 def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list[str]) -> None:
@@ -83,7 +105,7 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
     print(
         f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})"
     )
-    if cfg.trainer.get("fast_dev_run"):
+    if cfg.trainer.get("fast_dev_run") or sweep.is_job():
         return
     folder = Path(cfg.paths.run)
     kept = [word for word in overrides if word.split("=")[0] not in ("epochs", "ckpt_path")]
@@ -93,42 +115,46 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def run(cfg: DictConfig) -> float | None:
+def main(cfg: DictConfig) -> float | None:
     """One job of Hydra: train, and say what came out."""
     job = HydraConfig.get()
+    overrides, swept = list(job.overrides.task), job.mode == RunMode.MULTIRUN
+    shared = swept and not sweep.has_own_process()
+    run = folder_of(cfg)
     try:
-        if job.mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
+        if shared and cfg.isolated:
+            finished = None if cfg.force else run.result()
+            print(f"\n{run.path.name}{': finished before' if finished else ''}", flush=True)
+            return cli.score(cfg, finished or sweep.run_alone(PROGRAM, overrides, run))
+        if shared and cfg.trainer.devices != 1:
             # Lightning starts further ranks with the sweep's own command line.
-            cure = "Leave out --multirun for a run on several devices, or use trainer.devices=1."
+            cure = "Use isolated=true (a process for each job), or trainer.devices=1."
             got = cfg.trainer.devices
-            raise problem("trainer.devices", "a sweep runs its jobs on one device each", got, cure)
-        result = train(cfg)
+            what = "a sweep within one process runs its jobs on one device each"
+            raise problem("trainer.devices", what, got, cure)
+        with sweep.leaving_no_trace():
+            result = train(cfg, alone=not shared)
     except UserError as error:
-        if job.mode == RunMode.MULTIRUN:  # the other jobs go on
+        if swept:  # the other jobs go on
             raise
-        discard_empty(Path(cfg.paths.run))
+        if not sweep.is_job():
+            run.discard_if_empty()
         cli.exit_with(error)
     except Exception:  # Hydra prints the first failure of a sweep only
         logging.getLogger(__name__).exception("this run failed")
         raise
-    print_closing_lines(cfg, result, list(job.overrides.task))
-    score: float = result["test/acc_last"]
-    return score
+    print_closing_lines(cfg, result, overrides)
+    return cli.score(cfg, result)
 
 
-def discard_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that never began."""
-    if {path.name for path in folder.glob("*")} <= {".hydra", "train.log"}:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def main() -> None:
+def start() -> None:
     """Check the command line, then let Hydra run it."""
+    sweep.end_with_the_sweep()
     cli.register_resolvers()
     sys.argv[1:] = cli.without_nulls(sys.argv[1:], CONF)
     cli.check_overrides(sys.argv[1:], CONF, "train")
-    run()
+    main()
 
 
 if __name__ == "__main__":
-    cli.answer_user_errors(main)
+    cli.answer_user_errors(start)

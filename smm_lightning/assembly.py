@@ -11,7 +11,8 @@ import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -194,10 +195,22 @@ def _silence_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def _slurm() -> list[SLURMEnvironment]:
+    """Under SLURM, submitit puts a job back into the queue; Lightning must not do it, too."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
 def make_trainer(
-    cfg: DictConfig, parts: Parts, recorder: Callback, logger: Logger | None
+    cfg: DictConfig, parts: Parts, own: list[Callback], logger: Logger | None
 ) -> L.Trainer:
-    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere."""
+    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere.
+
+    Args:
+        cfg: the whole configuration, whose callbacks come after ``own``.
+        parts: what is trained.
+        own: callbacks that every run has.
+        logger: or none.
+    """
     _silence_lightning()
     on_terminal = sys.stdout.isatty()
     device = torch.device("cpu" if _on_cpu(cfg) else "cuda")
@@ -207,11 +220,11 @@ def make_trainer(
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         precision=precision_for(cfg.trainer.precision, device, network),
-        callbacks=[recorder, *(bar if on_terminal else []), *callbacks],
+        callbacks=[*own, *(bar if on_terminal else []), *callbacks],
         logger=logger or False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_slurm()],
         enable_progress_bar=on_terminal,
         # Else Lightning adds a checkpoint of its own, in the folder where the program was started.
-        enable_checkpointing=any(isinstance(each, ModelCheckpoint) for each in callbacks),
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
     )
     return trainer

@@ -1,6 +1,7 @@
 """Checkpoints: written in one step, read without running what is in them."""
 
 import io
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
-from smm_lightning.errors import problem
+from smm_lightning.errors import UserError, problem
 from smm_lightning.files import write_atomically
 
 
@@ -69,3 +70,22 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     if not isinstance(checkpoint, dict) or "identity" not in checkpoint:
         raise problem(f"ckpt_path: {path}", "is no checkpoint of this program")
     return checkpoint
+
+
+def starting_point(own: Path, chosen: str | None, *, anew: bool) -> Path | str | None:
+    """The checkpoint to go on from.
+
+    Args:
+        own: what an interrupted run of the same configuration left.
+        chosen: ``ckpt_path`` of the configuration, for a run that left nothing yet.
+        anew: ignore what the run itself left.
+    """
+    if anew or not own.is_file():
+        return chosen
+    try:
+        read_checkpoint(own)
+    except UserError as error:  # starting again costs time, but the result is the same
+        logging.getLogger(__name__).warning("%s The run starts again.", error)
+        return chosen
+    print(f"going on from {own}", flush=True)
+    return own

@@ -5,6 +5,8 @@ Imports no torch, so that ``--help`` and configuration errors answer quickly.
 
 import hashlib
 import json
+import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,10 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.catalog import fact
-from smm_lightning.errors import Problems, UserError, closest, did_you_mean
+from smm_lightning.errors import Problems, UserError, closest, did_you_mean, problem
 
 # What changes neither the numbers of a run nor what it writes into result.json.
-_NO_PART_OF_THE_RESULT = ("hydra", "paths", "logger", "callbacks", "ckpt_path", "force")
+_NO_PART_OF_THE_RESULT = (
+    *("hydra", "paths", "logger", "callbacks", "force", "report"),
+    *("isolated", "threads", "stall_minutes", "objective"),
+)
 _NO_PART_OF_THE_RESULT_IN = {
     "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
     "dataset": ("num_workers", "build_workers", "banks", "residency"),
@@ -54,6 +59,37 @@ def run_name(config: DictConfig) -> str:
     names = [config[group].name for group in ("dataset", "method", "backbone", "mapping")]
     readable = "-".join(re.sub(r"[^\w.]+", "_", str(name)) for name in names)
     return f"{readable}-s{config.seed}-{run_key(config)}"
+
+
+def positive(config: DictConfig, field: str) -> float:
+    """The number of a field that must be above zero.
+
+    Raises:
+        UserError: If it is none.
+    """
+    value = config[field]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise problem(field, "must be a positive number", value)
+    return float(value)
+
+
+def score(config: DictConfig, result: dict[str, Any]) -> float:
+    """What a search over configurations maximises.
+
+    Raises:
+        UserError: If the result has no such number, such as ``val/acc`` without a ``val`` split.
+    """
+    value = result.get(config.objective)
+    if not isinstance(value, int | float):
+        cure = "For val/acc, set dataset.val_fraction or take a dataset that has a val split."
+        raise problem("objective", "the result has no such number", config.objective, cure)
+    return float(value)
+
+
+def further_rank() -> bool:
+    """Whether this process is a rank other than the first of a run on several devices."""
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return any(os.environ.get(name, "0") != "0" for name in names)
 
 
 def register_resolvers() -> None:

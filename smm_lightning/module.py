@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from smm_lightning.backbone import FrozenBackbone
@@ -21,7 +21,7 @@ from smm_lightning.method import InputTransform
 from smm_lightning.optimizer import OptimizerSpec
 from smm_lightning.speed import compiles_on, fuses_attention
 
-SCHEMA = 1  # of the checkpoint; raise it when its content changes
+SCHEMA = 2  # of the checkpoint; raise it when its content changes
 
 
 class ReprogrammingModule(L.LightningModule):
@@ -84,6 +84,7 @@ class ReprogrammingModule(L.LightningModule):
         # Predictions of the training steps, for refresh "running". No buffer: DDP would overwrite
         # it with rank 0's.
         self._counts = self._no_counts()
+        self._refit: dict[str, float] = {}  # of this epoch: sources changed, seconds
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -108,11 +109,13 @@ class ReprogrammingModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
+        for metric in self._train_metrics.values():  # sums of a checkpoint of the last epoch's end
+            metric.reset()
         start = time.perf_counter()
         counts = self._next_counts()
         changed = 0 if counts is None else self.label_mapping.refit(counts)
-        self.log("mapping/changed", float(changed))
-        self.log("time/mapping_s", time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self._refit = {"mapping/changed": float(changed), "time/mapping_s": seconds}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch.
@@ -126,6 +129,8 @@ class ReprogrammingModule(L.LightningModule):
         loss = self._gather("train", source_logits, batch["target"])
         optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
         self._finite.watch(loss, optimizer, self.current_epoch, batch_idx, last=last)
+        if last:  # what is logged earlier is lost when a run goes on in the middle of an epoch
+            self.log_dict(self._refit, on_step=False, on_epoch=True, batch_size=1)
         if self.device.type == "cpu" and self.trainer.progress_bar_callback is not None:
             # In the bar, a number makes a GPU wait for the host in every step.
             self.log("loss", loss.detach(), prog_bar=True, logger=False)
@@ -151,11 +156,17 @@ class ReprogrammingModule(L.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what this checkpoint belongs to, and the counts of all ranks.
+        """Write down what this checkpoint belongs to, and the sums and counts of all ranks.
 
-        Most cells are zero: a dense S x T table would double the size of a checkpoint.
+        Lightning's own epoch means are wrong after it went on in the middle of an epoch. Of the
+        counts most cells are zero: a dense S x T table would double the size of a checkpoint.
         """
         checkpoint["identity"] = self.identity
+        checkpoint["refit"] = self._refit
+        checkpoint["sums"] = {
+            name: {state: self._over_ranks(value) for state, value in _sums(metric).items()}
+            for name, metric in self._train_metrics.items()
+        }
         if self.label_mapping.refresh == "running":
             counts = self._over_ranks(self._counts).flatten()
             cells = counts.nonzero().squeeze(1)
@@ -177,10 +188,16 @@ class ReprogrammingModule(L.LightningModule):
                 found.get(key),
             )
         problems.raise_if_any()
+        self._refit = checkpoint["refit"]
+        leads = self.trainer.is_global_zero  # what is stored is the sum over all ranks
+        for name, metric in self._train_metrics.items():
+            for state, value in checkpoint["sums"][name].items():
+                own = getattr(metric, state)
+                setattr(metric, state, value.to(own) if leads else torch.zeros_like(own))
         if "counts" in checkpoint:
             stored = checkpoint["counts"]
             counts = self._no_counts()
-            if self.trainer.is_global_zero:  # what is stored is the sum over all ranks
+            if leads:
                 counts.view(-1)[stored["cells"].cpu().long()] = stored["counts"].cpu().long()
             self._counts = counts
 
@@ -196,6 +213,7 @@ class ReprogrammingModule(L.LightningModule):
             "params/trainable": sum(counts.values()),
             **{f"params/{name}": count for name, count in counts.items()},
             "params/frozen": self.backbone.parameter_count,
+            **self.input_transform.facts(),
             "mapping": self.label_mapping.table(self.class_names, self.backbone.class_names),
         }
 
@@ -263,5 +281,15 @@ class ReprogrammingModule(L.LightningModule):
         self.input_transform.zero_grad(set_to_none=True)
 
     @property
+    def _train_metrics(self) -> dict[str, Metric]:
+        metrics = {"acc": self.accuracies["train_acc"], "loss": self.losses["train_loss"]}
+        return cast("dict[str, Metric]", metrics)
+
+    @property
     def _datamodule(self) -> ImageDataModule:
         return cast("ImageDataModule", self.trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def _sums(metric: Metric) -> dict[str, Tensor]:
+    """What a metric has summed up since its last reset."""
+    return {name: value.detach() for name, value in metric.metric_state.items()}

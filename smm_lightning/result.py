@@ -4,7 +4,9 @@ Reading and writing only: no torch, no Lightning, no Hydra is imported.
 """
 
 import json
+import os
 import platform
+import statistics
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +58,10 @@ def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[s
     best = max(tested, key=lambda row: row[f"{split}/acc"], default=None)
     validated = [row["val/acc"] for row in history if "val/acc" in row]
     seconds = [row["time/epoch_s"] for row in history]
+    steps = [row["time/step_s"] for row in history]
     return {
+        "train/acc_last": history[-1]["train/acc"],
+        "train/loss_last": history[-1]["train/loss"],
         "test/acc_last": last["test/acc"],
         "test/loss_last": last["test/loss"],
         "test/acc_best": best["test/acc"] if best else last["test/acc"],
@@ -64,6 +69,7 @@ def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[s
         "best/selected_on": split,
         "val/acc": validated[-1] if validated else None,
         "time/epoch_s": sum(seconds) / len(seconds),
+        "time/step_s": statistics.median(steps),
         "time/training_s": sum(seconds),
     }
 
@@ -73,6 +79,8 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
         "versions": {name: version(name) for name in _PACKAGES},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),

@@ -12,7 +12,7 @@ SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=n
 def trained(composed, *options):
     cfg = composed(*SMALL, "trainer.precision=32-true", *options)
     parts, recorder = assemble(cfg), EpochRecorder(None)
-    make_trainer(cfg, parts, recorder, None).fit(parts.module, datamodule=parts.data)
+    make_trainer(cfg, parts, [recorder], None).fit(parts.module, datamodule=parts.data)
     return parts.module, recorder.history[-1]
 
 

@@ -80,5 +80,5 @@ def test_a_training_step_asks_the_device_nothing(composed, refresh):
     with Questions() as control:
         assert torch.ones(1).item() == 1
     assert control.found == ["_local_scalar_dense"]
-    make_trainer(cfg, parts, Watch(), None).fit(parts.module, datamodule=parts.data)
+    make_trainer(cfg, parts, [Watch()], None).fit(parts.module, datamodule=parts.data)
     assert questions.found == []

@@ -28,7 +28,7 @@ def test_training_leaves_the_frozen_network_bit_identical(composed, method):
         def on_train_batch_end(self, *_):
             seen.append(any(module.training for module in network.modules()))
 
-    trainer = make_trainer(cfg, parts, EpochRecorder(None), None)
+    trainer = make_trainer(cfg, parts, [EpochRecorder(None)], None)
     trainer.callbacks.append(Watch())
     trainer.fit(parts.module, datamodule=parts.data)
     assert len(seen) == 14
@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
                 batch["image"].fill_(float("nan"))
 
     poison = Poison()
-    trainer = make_trainer(cfg, parts, EpochRecorder(None), None)
+    trainer = make_trainer(cfg, parts, [EpochRecorder(None)], None)
     trainer.callbacks.append(poison)
     message = (
         r"training: the loss is not finite in epoch 0, step 3, .*'pattern': 0.01.* Lower optimizer"
@@ -183,7 +183,7 @@ def test_running_counts_are_the_predictions_of_the_steps(composed):
                 for source, target in zip(predicted, batch["target"], strict=True):
                     seen[source, target] += 1
 
-    make_trainer(cfg, parts, Watch(), None).fit(module, datamodule=parts.data)
+    make_trainer(cfg, parts, [Watch()], None).fit(module, datamodule=parts.data)
     assert passes == [0]
     assert seen.sum() == 200
     assert torch.equal(mappings[1], greedy_one_to_one(seen))

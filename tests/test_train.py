@@ -165,7 +165,7 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     def run(save=None, checkpoint=None):
         cfg = composed(*options)
         parts, watch = assemble(cfg), Watch(save)
-        trainer = make_trainer(cfg, parts, watch, None)
+        trainer = make_trainer(cfg, parts, [watch], None)
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
         return watch.seen
 

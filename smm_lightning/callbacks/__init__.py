@@ -1,6 +1,7 @@
-"""What happens beside the training: history, checkpoints."""
+"""What happens beside the training: history, checkpoints, an orderly end."""
 
 from smm_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from smm_lightning.callbacks.ending import SaveBeforeEnd
 from smm_lightning.callbacks.recorder import EpochRecorder
 
-__all__ = ["BestCheckpoint", "EpochRecorder", "LastCheckpoint"]
+__all__ = ["BestCheckpoint", "EpochRecorder", "LastCheckpoint", "SaveBeforeEnd"]

@@ -1,22 +1,46 @@
 """Which weights are kept: the last, and the best."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+
+from smm_lightning.errors import problem
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: the state after every epoch, to continue from.
+class LastCheckpoint(Checkpoint):
+    """``last.ckpt``: the state to go on from, after every epoch and, on request, in between.
 
     Args:
         folder: of the run.
+        every_n_steps: also after every n-th step of all; ``None``: after epochs only.
+
+    Raises:
+        UserError: If ``every_n_steps`` is below 1.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        super().__init__(
-            folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        )
+    def __init__(self, folder: str | Path, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            field = "callbacks.last.every_n_steps"
+            raise problem(field, "must be at least 1 or null", every_n_steps)
+        self.path = Path(folder) / "last.ckpt"
+        self.every_n_steps = every_n_steps
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Replace the file by the state of now."""
+        trainer.save_checkpoint(self.path)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save where it is due; the last step of an epoch has its test and its row still to come."""
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if due and not trainer.is_last_batch:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Save after every epoch."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.save(trainer)
 
 
 class BestCheckpoint(ModelCheckpoint):

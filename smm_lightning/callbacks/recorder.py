@@ -25,16 +25,27 @@ class EpochRecorder(Callback):
         self.path = path
         self.history: list[Row] = []
         self._started = 0.0
+        self._before = 0.0  # seconds of this epoch before the run went on in the middle of it
         self._evaluated = False
+        self._evaluation = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock; the hook of the epoch's start is not called in the middle of one."""
+        self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Start the clock of the epoch."""
-        self._started = time.perf_counter()
-        self._evaluated = False
+        self._started, self._before = time.perf_counter(), 0.0
+        self._evaluated, self._evaluation = False, 0.0
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Start the clock of the evaluation."""
+        self._evaluation -= time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Note that this epoch has test metrics; Lightning keeps those of earlier epochs."""
         self._evaluated = True
+        self._evaluation += time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Add the row of this epoch."""
@@ -44,8 +55,14 @@ class EpochRecorder(Callback):
             if "/" in name and (self._evaluated or not name.startswith(("test/", "val/")))
         }
         rates = {f"lr/{g['name']}": g["lr"] for g in trainer.optimizers[0].param_groups}
-        seconds = time.perf_counter() - self._started
-        row = {"epoch": trainer.current_epoch, **metrics, **rates, "time/epoch_s": seconds}
+        seconds = self._elapsed()
+        stepping = seconds - metrics.get("time/mapping_s", 0.0) - self._evaluation
+        times = {
+            "time/epoch_s": seconds,
+            "time/evaluation_s": self._evaluation,
+            "time/step_s": stepping / max(1, int(trainer.num_training_batches)),
+        }
+        row = {"epoch": trainer.current_epoch, **metrics, **rates, **times}
         self.history.append(row)
         if trainer.is_global_zero:
             if self.path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -54,11 +71,14 @@ class EpochRecorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The history goes into the checkpoint."""
-        return {"history": self.history}
+        return {"history": self.history, "elapsed": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """And comes back from there."""
-        self.history = state_dict["history"]
+        self.history, self._before = state_dict["history"], state_dict["elapsed"]
+
+    def _elapsed(self) -> float:
+        return self._before + time.perf_counter() - self._started
 
 
 def as_csv(history: list[Row]) -> str:

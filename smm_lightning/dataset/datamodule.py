@@ -170,6 +170,7 @@ class ImageDataModule(L.LightningDataModule):
         self.seed = seed
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
+        self.batches_prepared = 0  # of all kinds; it grows while a run moves
         self._banks: dict[str, ImageBank] = {}
         self._settled = False
         self._resident: dict[str, Tensor] = {}  # banks on the device
@@ -240,6 +241,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._prepared(batch)
 
     def _prepared(self, batch: dict[str, Any]) -> Batch:
+        self.batches_prepared += 1
         split, index = batch["split"], batch["index"]
         resident = self._resident.get(split)
         images = batch["image"] if resident is None else resident[batch["position"]]

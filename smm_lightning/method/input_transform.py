@@ -50,3 +50,7 @@ class InputTransform(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
+
+    def facts(self) -> dict[str, float]:
+        """Numbers for the result file that follow from the settings alone."""
+        return {}

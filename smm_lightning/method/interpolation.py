@@ -46,3 +46,5 @@ INTERPOLATIONS: dict[str, Interpolation] = {
     "bilinear": bilinear,
     "bicubic": bicubic,
 }
+# Values of the coarse mask that are read for each value of the result (paper Table 5).
+READS = {"patchwise": 1, "bilinear": 4, "bicubic": 16}

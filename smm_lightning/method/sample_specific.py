@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from smm_lightning.errors import Problems, did_you_mean
 from smm_lightning.method.input_transform import InputTransform
-from smm_lightning.method.interpolation import INTERPOLATIONS
+from smm_lightning.method.interpolation import INTERPOLATIONS, READS
 from smm_lightning.method.mask_generator import MaskGenerator
 
 
@@ -72,6 +72,7 @@ class SampleSpecificMask(InputTransform):
         problems.raise_if_any()
         self.patch_size = patch_size
         self.upsample = INTERPOLATIONS[interpolation]
+        self.pixel_accesses = READS[interpolation] * channels * image_size**2
         generator = MaskGenerator(layers, patch_size.bit_length() - 1, width, channels)
         # Few channels on large planes: twice as fast in this layout (docs/BENCHMARKS.md).
         self.mask_generator = generator.to(memory_format=torch.channels_last)
@@ -101,3 +102,7 @@ class SampleSpecificMask(InputTransform):
         generator = list(self.mask_generator.parameters())
         pattern = {} if self.pattern is None else {"pattern": [self.pattern]}
         return {**pattern, "mask_generator": generator}
+
+    def facts(self) -> dict[str, float]:
+        """Values of the coarse mask that are read for one image (paper Table 5)."""
+        return {"method/pixel_accesses": self.pixel_accesses}

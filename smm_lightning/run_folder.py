@@ -1,0 +1,143 @@
+"""The folder of a run: one process at a time works in it, and others see how it stands."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from smm_lightning.errors import UserError, problem
+from smm_lightning.files import write_atomically
+from smm_lightning.result import read_result
+
+STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
+_STATE = "state.json"
+_LOCK = ".lock"
+_PATIENCE_S = 10  # readers of a killed run notice within five seconds, and hold its lock until then
+# What a run leaves that never began.
+_EMPTY = {".hydra", "train.log", _STATE, _LOCK}
+
+
+@dataclass(frozen=True)
+class State:
+    """How a run stands.
+
+    Attributes:
+        name: one of :data:`STATES`. ``killed``: it ended without a word (SIGKILL, power).
+        reason: of a failure or an interruption, in one line.
+        since: seconds since 1970 when it came about; ``None`` where nobody wrote it down.
+    """
+
+    name: str
+    reason: str = ""
+    since: float | None = None
+
+
+class RunFolder:
+    """A folder that belongs to one configuration.
+
+    Args:
+        path: of the folder.
+        key: of the run, see ``cli.run_key``.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.key = key
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state to go on from is kept."""
+        return self.path / "last.ckpt"
+
+    def result(self) -> dict[str, Any] | None:
+        """The result if the run is finished: it is there, is whole and carries the run's key."""
+        return read_result(self.path, self.key)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Work in the folder alone; how that ends is written down.
+
+        The lock is the kernel's (flock), so it ends with the process, however that ends.
+
+        Raises:
+            UserError: If another process is working in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(timeout=_PATIENCE_S)
+        except Timeout:
+            cure = "Wait until it is done; `python -m smm_lightning.status` shows how it stands."
+            raise problem(
+                "paths.run", "another process is working on this run", str(self.path), cure
+            ) from None
+        try:
+            self.note("running", f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+            (self.path / _STATE).unlink(missing_ok=True)  # result.json says the rest
+        except BaseException as error:
+            ended_by_hand = isinstance(error, SystemExit | KeyboardInterrupt)
+            with suppress(OSError):  # a full disk, say: the error itself counts
+                self.note("interrupted" if ended_by_hand else "failed", one_line(error))
+            raise
+        finally:
+            lock.release()
+
+    def note(self, state: str, reason: str) -> None:
+        """Write down how the run stands.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        content = {"state": state, "reason": reason, "since": time.time(), "run_key": self.key}
+        write_atomically(self.path / _STATE, json.dumps(content, indent=2).encode())
+
+    def state(self) -> State:
+        """How the run stands, without disturbing it."""
+        if self.result() is not None:
+            return State("done", since=(self.path / "result.json").stat().st_mtime)
+        try:
+            noted = json.loads((self.path / _STATE).read_text())
+            found = State(noted["state"], noted["reason"], noted["since"])
+        except (OSError, ValueError, KeyError):
+            found = State("pending")
+        if self._is_locked():
+            return State("running", found.reason, found.since)
+        if found.name == "running":
+            return State("killed", f"ended without a word: {found.reason}", found.since)
+        return found
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder of a run that never began."""
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _EMPTY:
+            for path in sorted(self.path.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            self.path.rmdir()
+
+    def _is_locked(self) -> bool:
+        try:
+            with (self.path / _LOCK).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, short enough for a table."""
+    if isinstance(error, UserError):
+        return error.problems[0]
+    if isinstance(error, SystemExit):
+        return f"left with exit status {error.code}"
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}".rstrip(": ")

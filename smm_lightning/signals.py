@@ -1,0 +1,99 @@
+"""Signals that end a run, and the alarm for one that no longer moves."""
+
+import faulthandler
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+_STEP_S = 8  # how long a signal waits for the end of a training step
+
+
+class StalledError(Exception):
+    """Nothing has moved for too long."""
+
+
+class RunSignals:
+    """Ends a run in order: after the training step at hand, or at once where there is none.
+
+    SIGTERM and Ctrl-C leave with the exit statuses that shells know, 143 and 130. SIGUSR2 is how
+    SLURM announces the end of an allocation through submitit, whose own handler, if there is one,
+    is called last: it puts the job back into the queue. A second signal does not wait.
+
+    In a thread other than the main one, where Python allows no handlers, it does nothing.
+
+    Args:
+        stall_s: seconds without progress after which :class:`StalledError` is raised.
+        alone: whether the process may be ended when even that has no effect (a hang inside a
+            library), after another ``stall_s`` and with the traceback of every thread.
+    """
+
+    def __init__(self, stall_s: float, *, alone: bool) -> None:
+        self.stall_s = stall_s
+        self.alone = alone
+        self.received: int | None = None
+        self.in_step = False
+        self._before: dict[int, Any] = {}
+        self._progress: Callable[[], int] = int
+        self._seen = -1
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in _ENDING:
+                self._before[number] = signal.signal(number, self._end)
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}
+
+    def watch(self, progress: Callable[[], int]) -> None:
+        """From now on expect movement.
+
+        Args:
+            progress: a count that grows while the run moves.
+        """
+        self._progress, self._seen = progress, progress()
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, self.stall_s, self.stall_s)
+            self._arm_last_resort()
+
+    def leave(self) -> None:
+        """End the run with the exit status of the signal that came.
+
+        Raises:
+            SystemExit: Always.
+        """
+        assert self.received is not None
+        before = self._before.get(self.received)
+        if self.received == signal.SIGUSR2 and callable(before):
+            before(self.received, None)
+        raise SystemExit(128 + self.received)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        wait = self.in_step and self.received is None
+        self.received = number
+        if not wait:
+            self.leave()
+        signal.setitimer(signal.ITIMER_REAL, _STEP_S)
+
+    def _alarm(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.received is not None:
+            self.leave()
+        now = self._progress()
+        if now == self._seen:
+            message = f"no batch for {self.stall_s:g} s (stall_minutes); the run was given up"
+            raise StalledError(message)
+        self._seen = now
+        self._arm_last_resort()
+
+    def _arm_last_resort(self) -> None:
+        if self.alone:
+            faulthandler.dump_traceback_later(2.5 * self.stall_s, exit=True)

@@ -1,0 +1,142 @@
+"""One job of a sweep: a program of its own, or a guest in the sweep's process that leaves no trace.
+
+Which jobs there are and where they run is Hydra's business: its sweeper and its launchers.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from smm_lightning.run_folder import RunFolder
+
+_IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process that started it
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+class RunEndedError(Exception):
+    """The program of a job ended without a result."""
+
+
+def run_alone(program: Path, overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
+    """Run one job as a program of its own, and wait for it.
+
+    It has its own memory, environment and signals: whatever happens to it, the sweep goes on.
+
+    Args:
+        program: ``train.py``.
+        overrides: of this job, as on the command line.
+        run: its folder.
+
+    Returns:
+        Its result.
+
+    Raises:
+        RunEndedError: If it has none; the folder says why.
+        SystemExit: If this process was asked to end; the job was asked, too, and has ended.
+    """
+    command = [sys.executable, str(program), *overrides, "hydra.mode=RUN"]
+    environment = {**os.environ, _IN_SWEEP: str(os.getpid())}
+    with (
+        subprocess.Popen(  # noqa: S603 - our own program
+            command, env=environment, stdin=subprocess.DEVNULL
+        ) as job,
+        _passing_signals_on(job) as received,
+    ):
+        status = job.wait()
+    if received:
+        raise SystemExit(128 + received[0])
+    result = run.result()
+    if status == 0 and result is not None:
+        return result
+    state = run.state()
+    if state.name in ("pending", "done"):  # it never began, or only a part of it failed
+        run.note("failed", f"train.py left with exit status {status}")
+        state = run.state()
+    how = f" (signal {signal.Signals(-status).name})" if status < 0 else ""
+    message = f"{run.path.name} {state.name}{how}: {state.reason}"
+    raise RunEndedError(message)
+
+
+def has_own_process() -> bool:
+    """Whether this job of a sweep already is alone in its process: submitit starts one for each."""
+    return "SUBMITIT_EXECUTOR" in os.environ
+
+
+def is_job() -> bool:
+    """Whether this process was started by :func:`run_alone`."""
+    return _IN_SWEEP in os.environ
+
+
+def end_with_the_sweep() -> None:
+    """A job that outlived its sweep would train on unseen: ask the system for a SIGTERM then."""
+    if not is_job() or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(os.environ[_IN_SWEEP]):  # it ended before we asked
+        sys.exit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def _passing_signals_on(job: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
+    """Hand SIGTERM and SIGUSR2 to the job; a terminal's Ctrl-C reaches it by itself."""
+    received: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        received.append(number)
+        if number != signal.SIGINT:
+            job.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def leaving_no_trace() -> Iterator[None]:
+    """Put back what a run changes in its process: environment, PyTorch's switches, GPU memory."""
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        _tidy_torch()
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Compute on ``number`` CPU threads; ``None`` leaves the choice to PyTorch."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tidy_torch() -> None:
+    import torch
+
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(mode=False)
+    gc.collect()  # the trainer and its module refer to each other
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
