@@ -66,7 +66,7 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
         start = starting_point(run.checkpoint, cfg.ckpt_path, anew=cfg.force)
         recorder = EpochRecorder(run.path / "epochs.csv")
         logger = make_logger(cfg)
-        trainer = make_trainer(cfg, parts, [recorder, SaveBeforeEnd(signals)], logger)
+        trainer = make_trainer(cfg, parts, [SaveBeforeEnd(signals), recorder], logger)
         try:
             if trainer.is_global_zero and not sweep.is_job():
                 cli.print_config(cfg)

@@ -4,6 +4,7 @@ Imports no torch, so that ``--help`` and configuration errors answer quickly.
 """
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +35,12 @@ _NO_PART_OF_THE_RESULT_IN = {
     "dataset": ("num_workers", "build_workers", "banks", "residency"),
 }
 USAGE_ERROR = 2
+# Choices of Hydra's groups that a plugin provides: their first word, the plugin, our extra.
+_PLUGINS = (
+    ("hydra/launcher", "ray", "hydra_ray_launcher", "ray"),
+    ("hydra/launcher", "s", "hydra_submitit_launcher", "slurm"),
+    ("hydra/sweeper", "optuna", "hydra_optuna_sweeper", "optuna"),
+)
 
 
 def result_relevant(config: DictConfig) -> dict[str, Any]:
@@ -142,11 +149,12 @@ def check_overrides(arguments: list[str], config_dir: Path, config_name: str) ->
     for override in overrides:
         name = override.key_or_group
         if name == "hydra" or name.startswith(("hydra.", "hydra/")):
+            _check_plugin(name, _values(override), problems)
             continue
         if name not in groups:
             fields.append(override)
         elif _check_choices(override, config_dir / name, problems) and not override.is_delete():
-            choices.append(f"{name}={_values(override)[0]}")
+            choices.append(f"{name}={_first_choice(override, config_dir / name)}")
     _check_fields(fields, groups, choices, config_dir, config_name, problems)
     problems.raise_if_any()
 
@@ -168,10 +176,31 @@ def _values(override: Override) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
+def _check_plugin(group: str, choices: list[str], problems: Problems) -> None:
+    for of_group, word, plugin, extra in _PLUGINS:
+        if group == of_group and choices[0].startswith(word):
+            there = importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
+            cure = f"Install it: pip install 'smm-lightning[{extra}]'."
+            problems.require(there, group, "needs a plugin", choices[0], cure)
+
+
+def _first_choice(override: Override, folder: Path) -> str:
+    pattern = override.value()
+    if isinstance(pattern, Glob):
+        return str(pattern.filter(sorted(path.stem for path in folder.glob("*.yaml")))[0])
+    return _values(override)[0]
+
+
 def _check_choices(override: Override, folder: Path, problems: Problems) -> bool:
     known = {path.stem for path in folder.glob("*.yaml")}
     before = len(problems.found)
-    if not override.is_delete():
+    pattern = override.value()
+    if isinstance(pattern, Glob):
+        ok, where = bool(pattern.filter(sorted(known))), override.key_or_group
+        cure = f"Known: {', '.join(sorted(known))}."
+        problems.require(ok, where, "the pattern matches no choice", override.input_line, cure)
+    elif not override.is_delete():
+        _check_once(override, problems)
         for value in _values(override):
             chosen = [part.strip() for part in value.strip("[]").split(",")]
             for name in chosen:
@@ -179,6 +208,16 @@ def _check_choices(override: Override, folder: Path, problems: Problems) -> bool
                 where = override.key_or_group
                 problems.require(ok, where, "unknown choice", name, did_you_mean(name, known))
     return len(problems.found) == before
+
+
+def _check_once(override: Override, problems: Problems) -> None:
+    """A sweep that names a value twice would start the same run twice, perhaps at the same time."""
+    if override.is_sweep_override() and override.is_discrete_sweep():
+        values = _values(override)
+        twice = sorted({value for value in values if values.count(value) > 1})
+        problems.require(
+            not twice, override.key_or_group, "the sweep names a value twice", ", ".join(twice)
+        )
 
 
 def _check_fields(
@@ -193,6 +232,7 @@ def _check_fields(
     known = sorted(_names(config))
     for override in fields:
         name = override.key_or_group
+        _check_once(override, problems)
         exists = name in known or override.is_add() or override.is_force_add()
         cure = closest(name, [*known, *groups])
         problems.require(

@@ -107,7 +107,7 @@ class RunFolder:
         try:
             noted = json.loads((self.path / _STATE).read_text())
             found = State(noted["state"], noted["reason"], noted["since"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             found = State("pending")
         if self._is_locked():
             return State("running", found.reason, found.since)

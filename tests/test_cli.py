@@ -30,12 +30,30 @@ CONF = ROOT / "conf"
         ),
         ("epoch=3", r"epoch: no such field .*Did you mean 'epochs'\?"),
         ("epochs", r"epochs: is no override .*Write field=value"),
+        ("method=glob(x*)", r"method: the pattern matches no choice .*Known: full"),
+        ("seed=1,0,1", r"seed: the sweep names a value twice .got '1'."),
+        ("method=smm,full,smm", r"method: the sweep names a value twice .got 'smm'."),
     ],
 )
 def test_the_command_line_is_checked(argument, message):
     cli.register_resolvers()
     with pytest.raises(UserError, match=message):
         cli.check_overrides([argument], CONF, "train")
+
+
+@pytest.mark.parametrize(
+    ("choice", "extra"),
+    [
+        ("hydra/launcher=ray_gpus", "ray"),
+        ("hydra/launcher=slurm", "slurm"),
+        ("hydra/sweeper=optuna", "optuna"),
+    ],
+)
+def test_a_plugin_that_is_not_installed_is_named(monkeypatch, choice, extra):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = rf"{choice.split('=')[0]}: needs a plugin .*pip install 'smm-lightning\[{extra}\]'"
+    with pytest.raises(UserError, match=message):
+        cli.check_overrides([choice], CONF, "train")
 
 
 def test_all_problems_of_the_command_line_are_found_together():
@@ -49,6 +67,7 @@ def test_all_problems_of_the_command_line_are_found_together():
     "arguments",
     [
         ["method=full", "seed=0,1,2", "-m"],
+        ["method=glob(smm*,exclude=*patch*)", "optimizer.pattern.lr=interval(0.1,0.2)", "-m"],
         ["method=pad", "dataset.native_size=32"],
         ["+trainer.limit_train_batches=2", "logger=null", "debug=fdr"],
         ["backbone=timm", "backbone.model=resnet10t"],
@@ -101,12 +120,11 @@ def test_a_sweep_goes_on_after_a_bad_job(tmp_path):
 
 
 def test_several_devices_in_a_sweep_are_refused_with_the_way_out(tmp_path):
-    done = run_program("-m", *SMALL, "trainer.devices=2", "seed=0,1", cwd=tmp_path)
+    options = ("trainer.devices=2", "seed=0,1", "isolated=false")
+    done = run_program("-m", *SMALL, *options, cwd=tmp_path)
     assert done.returncode != 0
-    assert (
-        "trainer.devices: a sweep runs its jobs on one device each (got 2)"
-        in done.stdout + done.stderr
-    )
+    message = "trainer.devices: a sweep within one process runs its jobs on one device each (got 2)"
+    assert f"{message}. Use isolated=true" in done.stdout + done.stderr
 
 
 def test_help_lists_the_groups(tmp_path):

@@ -32,7 +32,7 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save where it is due; the last step of an epoch has its test and its row still to come."""
+        """Save where it is due. After the last step of an epoch its test is still to come: not there."""
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and not trainer.is_last_batch:
             self.save(trainer)

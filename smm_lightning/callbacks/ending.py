@@ -12,8 +12,8 @@ from smm_lightning.signals import RunSignals
 class SaveBeforeEnd(Callback):
     """Saves ``last.ckpt`` after the training step in which a signal came, then leaves.
 
-    Where a whole epoch or a test is due next, or where several ranks would have to agree, the
-    checkpoint of the last epoch stands: a run that goes on from it ends equal all the same.
+    While an epoch is counted or tested, after its last step, or where several ranks would have to
+    agree, the checkpoint of the epoch before stands: a run that goes on from it ends equal as well.
 
     Args:
         signals: that end the run.
@@ -28,11 +28,27 @@ class SaveBeforeEnd(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Until here."""
-        self.signals.in_step = False
-        if self.signals.received is None:
+        if self.signals.received is None or trainer.is_last_batch or trainer.world_size > 1:
+            self._let_go()
             return
-        if not trainer.is_last_batch and trainer.world_size == 1:
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, LastCheckpoint):
-                    callback.save(trainer)
-        self.signals.leave()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LastCheckpoint):
+                callback.save(trainer)
+        self._let_go()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """And from here, where the epoch is about to be saved."""
+        self.signals.in_step = True
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Until the next one."""
+        self._let_go()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Or the end of the last one."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.signals.in_step = False
+        if self.signals.received is not None:
+            self.signals.leave()

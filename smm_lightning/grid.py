@@ -1,0 +1,131 @@
+"""The runs of an experiment, without running them: Hydra's own expansion of a sweep.
+
+Imports no torch: a status or a report must answer at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning import cli
+from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.run_folder import RunFolder
+
+CONF = Path(__file__).parent.parent / "conf"
+_WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a grid.
+
+    Attributes:
+        overrides: its part of the sweep, such as ``("method=smm", "seed=0")``.
+        config: composed, not resolved.
+        run: where it lies.
+    """
+
+    overrides: tuple[str, ...]
+    config: DictConfig
+    run: RunFolder
+
+    def value(self, field: str) -> Any:
+        """Of a dotted field; ``None`` where this run has no such field."""
+        return OmegaConf.select(self.config, field, throw_on_missing=False)
+
+
+def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CONF) -> list[Job]:
+    """The runs of ``experiment``, in the order in which Hydra starts them.
+
+    Args:
+        experiment: a file of ``conf/experiment`` that holds a sweep.
+        overrides: as after ``./multirun.sh <experiment>``.
+        config_dir: the folder ``conf``.
+
+    Raises:
+        UserError: If there is no such experiment, it is no sweep, an override is wrong, or two
+            jobs are the same run.
+    """
+    known = [path.stem for path in (config_dir / "experiment").glob("*.yaml")]
+    if experiment not in known:
+        raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
+    cli.register_resolvers()
+    decisive = [o for o in overrides if not o.lstrip("+~").startswith(_WHERE)]
+    arguments = [f"experiment={experiment}", *cli.without_nulls(decisive, config_dir)]
+    cli.check_overrides(arguments, config_dir, "train")
+    with _hydra(config_dir):
+        fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
+        sweeper = compose("train", fixed, return_hydra_config=True).hydra.sweeper
+        if not sweeper._target_.endswith("BasicSweeper"):
+            raise problem("experiment", "is a search, not a grid", experiment)
+        params = sweeper.params
+        if not params and len(fixed) == len(arguments):
+            raise problem("experiment", "is no sweep", experiment, "Use it with python train.py.")
+        swept = _parsed([f"{key}={values}" for key, values in (params or {}).items()] + arguments)
+        (combinations,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
+        axes = {o.get_key_element() for o in swept if o.is_sweep_override()} | set(params or {})
+        jobs = list(_jobs(combinations, axes, config_dir))
+    names = [job.run.path.name for job in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise problem(experiment, "two jobs are the same run", twice[0], "Leave one of them out.")
+    return jobs
+
+
+def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> Iterator[Job]:
+    """Compose once for every choice of groups; plain values are set on copies, which is faster."""
+    groups = {str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()}
+
+    @cache
+    def composed(arguments: tuple[str, ...]) -> DictConfig:
+        return compose("train", list(arguments))
+
+    for combination in combinations:
+        plain = [o for o in _parsed(combination) if _is_plain(o, axes, groups)]
+        set_later = {override.input_line for override in plain}
+        config = composed(tuple(a for a in combination if a not in set_later)).copy()
+        for override in plain:
+            OmegaConf.update(config, override.key_or_group, override.value())
+        own = tuple(a for a in combination if a.partition("=")[0] in axes)
+        yield Job(own, config, RunFolder(Path(config.paths.run), cli.run_key(config)))
+
+
+def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:
+    """Whether it sets a value that may differ from job to job."""
+    key = override.key_or_group
+    return override.type == OverrideType.CHANGE and key in axes and key not in groups
+
+
+def _parsed(arguments: list[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()  # globs ask it for the choices
+    return OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+
+
+@contextmanager
+def _hydra(config_dir: Path) -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+        yield
+
+
+def jobs_of(arguments: Sequence[str]) -> list[Job]:
+    """For commands: ``<experiment> [overrides]``.
+
+    Raises:
+        UserError: See :func:`expand`.
+    """
+    if not arguments or "=" in arguments[0]:
+        raise UserError(
+            "experiment: is missing. The first argument names a file of conf/experiment."
+        )
+    return expand(arguments[0], arguments[1:])

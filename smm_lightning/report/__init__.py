@@ -1,0 +1,1 @@
+"""Tables of a grid from its result files. Imports no torch, no Lightning, no Hydra."""

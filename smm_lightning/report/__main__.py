@@ -1,0 +1,85 @@
+"""``python -m smm_lightning.report <experiment or folder>``: its tables, beside the paper's.
+
+Written as Markdown, CSV, LaTeX and a page, below ``reports`` of the folder of the runs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smm_lightning import cli
+from smm_lightning.errors import UserError
+from smm_lightning.files import write_atomically
+from smm_lightning.report.notes import notes_of
+from smm_lightning.report.page import page
+from smm_lightning.report.paper import setting_fields
+from smm_lightning.report.render import Report, as_csv, latex, markdown
+from smm_lightning.report.runs import Run, distinct, flattened, runs_below
+from smm_lightning.report.tables import Layout, tables_of
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m smm_lightning.report", description=__doc__)
+    parser.add_argument("what", help="a file of conf/experiment, or a folder of runs")
+    parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
+    options = parser.parse_args()
+    if Path(options.what).is_dir():
+        if options.overrides:
+            raise UserError("report: a folder takes no overrides. Name an experiment instead.")
+        root = Path(options.what)
+        title, runs, layout = f"Runs of {root.name}", runs_below(root), Layout()
+    else:
+        title = options.what
+        runs, layout, root = runs_of(options.what, options.overrides)
+    folder = write_report(title, runs, layout, root / "reports")
+    print((folder / "report.md").read_text())
+    print(f"written to {folder}/: report.html report.md report.csv report.tex")
+
+
+def runs_of(experiment: str, overrides: Sequence[str]) -> tuple[list[Run], Layout, Path]:
+    """The runs of an experiment, finished and missing, its layout, and the folder of the runs.
+
+    Raises:
+        UserError: If there is no such grid.
+    """
+    from omegaconf import OmegaConf
+
+    from smm_lightning.grid import expand
+
+    jobs = expand(experiment, overrides)
+    node: Any = jobs[0].config.get("report")
+    layout = Layout.of(None if node is None else OmegaConf.to_container(node))  # type: ignore[arg-type]
+    settings = setting_fields(layout.paper) if layout.paper else []
+    wanted = distinct([*layout.fields, *settings, "seed"])
+    runs = []
+    for job in jobs:
+        result = job.run.result()
+        values = dict(flattened(result["config"])) if result else {}
+        own = {field: job.value(field) for field in wanted}
+        runs.append(Run(job.run.path, {**values, **own}, result))
+    return runs, layout, jobs[0].run.path.parent
+
+
+def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) -> Path:
+    """All formats, each in one step, below ``folder``.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    tables = tables_of(runs, layout)
+    report = Report(title, tables, notes_of(runs, tables))
+    own = folder / title.replace(" ", "_")
+    for name, text in (
+        ("report.md", markdown(report)),
+        ("report.csv", as_csv(report)),
+        ("report.tex", latex(report)),
+        ("report.html", page(report, runs, own)),
+    ):
+        write_atomically(own / name, text.encode())
+    return own
+
+
+if __name__ == "__main__":
+    cli.answer_user_errors(main)

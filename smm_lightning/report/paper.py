@@ -1,0 +1,73 @@
+"""The numbers that the paper prints."""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from smm_lightning.report.runs import Run
+
+# A metric of ours to the one that is printed; the paper does not say whether its epoch is the last
+# or the best one.
+_PRINTED = {
+    "test/acc_last": "test/acc",
+    "test/acc_best": "test/acc",
+    "train/acc_last": "train/acc",
+    "method/pixel_accesses": "method/pixel_accesses",
+    "params/mask_generator": "params/mask_generator",
+}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A number of the paper, in its own unit (percent, millions).
+
+    Attributes:
+        mean: over three seeds.
+        std: where it is printed.
+    """
+
+    mean: float
+    std: float | None
+
+
+@cache
+def _rows() -> list[dict[str, str]]:
+    with (Path(__file__).parent / "paper.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def setting_fields(table: str) -> list[str]:
+    """Dotted fields, other than the names, that tell the rows of this table apart."""
+    settings = (row["setting"].split() for row in _rows() if row["table"] == table)
+    return list(dict.fromkeys(item.partition("=")[0] for words in settings for item in words))
+
+
+def printed(table: str, run: Run, metric: str, *, average: bool = False) -> Printed | None:
+    """The paper's number for a run, or ``None`` where it prints none.
+
+    Args:
+        table: such as ``table1``.
+        run: whose names and settings are looked up.
+        metric: of ours.
+        average: the printed average over the datasets instead.
+    """
+    dataset = "average" if average else run.value("dataset.name")
+    for row in _rows():
+        if (
+            (row["table"], row["metric"]) == (table, _PRINTED.get(metric))
+            and row["dataset"] in ("", dataset)
+            and row["backbone"] in ("", run.value("backbone.name"))
+            and row["method"] in ("", run.value("method.name"))
+            and row["mapping"] in ("", run.value("mapping.name"))
+            and all(_agrees(item, run) for item in row["setting"].split())
+        ):
+            return Printed(float(row["mean"]), float(row["std"]) if row["std"] else None)
+    return None
+
+
+def _agrees(item: str, run: Run) -> bool:
+    field, _, wanted = item.partition("=")
+    own: Any = run.value(field)
+    return str(own) == wanted or (isinstance(own, int | float) and float(own) == float(wanted))

@@ -1,0 +1,64 @@
+"""``python -m smm_lightning.status <experiment> [overrides]``: how the runs of a grid stand.
+
+Exit status 0 if all are done, 1 if not.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from smm_lightning import cli
+from smm_lightning.grid import Job, jobs_of
+from smm_lightning.run_folder import STATES, State
+
+_STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m smm_lightning.status", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="list finished and pending runs, too")
+    parser.add_argument("experiment", help="a file of conf/experiment")
+    parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
+    options = parser.parse_args()
+    found = [(job, job.run.state()) for job in jobs_of([options.experiment, *options.overrides])]
+    print_states(found, everything=options.all)
+    sys.exit(any(state.name != "done" for _, state in found))
+
+
+def print_states(found: list[tuple[Job, State]], *, everything: bool) -> None:
+    """A line of counts, and a row for every run that is neither done nor pending.
+
+    Args:
+        found: runs and their states.
+        everything: rows for all of them.
+    """
+    counts = Counter(state.name for _, state in found)
+    print(f"{len(found)} runs: " + ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s]))
+    shown = [
+        (job, state) for job, state in found if everything or state.name not in ("done", "pending")
+    ]
+    if not shown:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("state", "run", "since", "reason"):
+        table.add_column(column, overflow="fold", no_wrap=column != "reason")
+    for job, state in sorted(shown, key=lambda pair: STATES.index(pair[1].name)):
+        style = _STYLES.get(state.name, "")
+        table.add_row(state.name, job.run.path.name, _clock(state), state.reason, style=style)
+    console = Console()
+    if not console.is_terminal:  # a log is read with its lines whole
+        console = Console(width=240)
+    console.print(table, highlight=False)
+
+
+def _clock(state: State) -> str:
+    return "" if state.since is None else time.strftime("%m-%d %H:%M", time.localtime(state.since))
+
+
+if __name__ == "__main__":
+    cli.answer_user_errors(main)

@@ -1,0 +1,308 @@
+"""Tables say what the result files say, and name what they do not know."""
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from smm_lightning.errors import UserError
+from smm_lightning.report.__main__ import runs_of, write_report
+from smm_lightning.report.comparison import comparisons
+from smm_lightning.report.notes import notes_of
+from smm_lightning.report.page import page
+from smm_lightning.report.paper import printed, setting_fields
+from smm_lightning.report.render import Report, as_csv, latex, markdown
+from smm_lightning.report.runs import Run, runs_below
+from smm_lightning.report.tables import Layout, tables_of
+from tests.report.made_up import result, run, write
+
+LAST = Layout(metrics=("test/acc_last",))
+HERE = Path("made up")
+
+
+def made(accuracies, **changes):
+    """Runs of {(dataset, method): accuracies by seed}."""
+    return [
+        run(HERE / f"{dataset}-{method}-{seed}", result(dataset, method, seed, value, **changes))
+        for (dataset, method), values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def missing(dataset, method, seed=0):
+    values = {"dataset.name": dataset, "method.name": method, "seed": seed}
+    return Run(HERE, {**values, "backbone.name": "resnet18", "mapping.name": "ilm"}, None)
+
+
+def test_mean_deviation_best_and_average():
+    runs = made(
+        {
+            ("cifar10", "full"): (0.5, 0.6),
+            ("cifar10", "smm"): (0.7, 0.7),
+            ("svhn", "full"): (0.9, 0.9),
+            ("svhn", "smm"): (0.8, 0.6),
+        }
+    )
+    (table,) = tables_of(runs, LAST)
+    assert table.rows == [("cifar10",), ("svhn",)]
+    assert table.columns == [("full",), ("smm",)]
+    cell = table.cells[("cifar10",), ("full",)]
+    assert cell.mean == pytest.approx(55)
+    assert cell.std == pytest.approx(10 / math.sqrt(2))
+    assert table.best(("cifar10",)) == [("smm",)]
+    assert table.best(("svhn",)) == [("full",)]
+    averages = {column: own for column, (own, _) in table.averages.items()}
+    assert averages == {("full",): pytest.approx(72.5), ("smm",): pytest.approx(70)}
+    text = markdown(Report("t", [table], []))
+    assert "| cifar10 | 55.0 ± 7.1 | **70.0 ± 0.0** |" in text
+    assert "| average | **72.5** | 70.0 |" in text
+
+
+def test_missing_runs_are_counted_and_nothing_is_called_best_before_they_are_there():
+    runs = [*made({("cifar10", "full"): (0.5, 0.6), ("cifar10", "smm"): (0.9,)})]
+    runs += [missing("cifar10", "smm", 1), missing("svhn", "smm")]
+    (table,) = tables_of(runs, LAST)
+    assert table.best(("cifar10",)) == []
+    text = markdown(Report("t", [table], notes_of(runs, [table])))
+    assert "- 3 of 5 runs are finished; 2 are missing." in text
+    assert "| cifar10 | 55.0 ± 7.1 | 90.0 (n = 1 of 2) |" in text
+    assert "| svhn |  | – (n = 0 of 1) |" in text
+    assert "average" not in text
+
+
+def test_averages_are_over_the_rows_that_all_columns_have():
+    runs = made({("a", "full"): (0.2,), ("b", "full"): (0.4,), ("c", "full"): (0.9,)})
+    runs += made({("a", "smm"): (0.3,), ("b", "smm"): (0.5,)})
+    runs.append(missing("c", "smm"))
+    (table,) = tables_of(runs, LAST)
+    assert "| average of 2 rows | 30.0 | **40.0** |" in markdown(Report("t", [table], []))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"config__epochs": 5}, "epochs=5"),
+        ({"config__dataset__train_images": 100}, "dataset.train_images=100"),
+        ({"data/images": {"train": 60, "test": 50}}, "train images=60"),
+        ({"config__optimizer__pattern__lr": 0.1}, "optimizer.pattern.lr=0.1"),
+    ],
+)
+def test_unlike_protocols_are_never_averaged(change, name):
+    runs = made({("cifar10", "smm"): (0.5, 0.6)})
+    runs += [run(HERE, result(seed=2, accuracy=0.9, **change))]
+    (table,) = tables_of(runs, LAST)
+    assert len(table.rows) == 2
+    means = sorted(round(table.cells[row, ("smm",)].mean) for row in table.rows)
+    assert means == [55, 90]
+    assert any(name in row for row in table.rows)
+    assert any(name.split("=")[0] in note for note in notes_of(runs, [table]))
+
+
+def test_a_setting_of_the_method_becomes_a_column():
+    runs = [
+        run(HERE, result(accuracy=value, config__method__patch_size=size))
+        for size, value in ((4, 0.5), (8, 0.6))
+    ]
+    (table,) = tables_of(runs, LAST)
+    assert table.columns == [("smm", "method.patch_size=4"), ("smm", "method.patch_size=8")]
+
+
+def test_other_names_that_differ_make_tables_of_their_own():
+    runs = made({("cifar10", "smm"): (0.5,)})
+    runs += made({("cifar10", "smm"): (0.6,)}, config__backbone__name="resnet50")
+    assert [table.title for table in tables_of(runs, LAST)] == ["resnet18", "resnet50"]
+
+
+def test_last_and_best_stand_apart_and_mixed_selection_is_named():
+    runs = made({("cifar10", "smm"): (0.5,)})
+    runs += made({("svhn", "smm"): (0.5,)}, **{"best/selected_on": "val"})
+    tables = tables_of(runs, Layout())
+    assert [table.metric.name for table in tables] == ["test/acc_last", "test/acc_best"]
+    notes = "\n".join(notes_of(runs, tables))
+    assert "MIXED: the best epoch was chosen on val in some runs, on test in others" in notes
+    assert "optimistic" in notes
+
+
+def test_unlike_machines_are_named():
+    runs = made({("cifar10", "smm"): (0.5,)})
+    runs += made({("svhn", "smm"): (0.5,)}, device="NVIDIA H100", precision="bf16-mixed")
+    notes = notes_of(runs, [])
+    assert "Device: MIXED: cpu (1 runs), NVIDIA H100 (1 runs)." in notes
+    assert "Precision: MIXED: 32-true (1 runs), bf16-mixed (1 runs)." in notes
+    assert "PyTorch: 2.15.0." in notes
+
+
+def test_the_papers_numbers_stand_beside_ours():
+    layout = Layout(metrics=("test/acc_last",), paper="table1")
+    runs = made({("cifar10", "full"): (0.7,), ("cifar10", "smm"): (0.728,)})
+    runs += made({("svhn", "full"): (0.8,), ("svhn", "smm"): (0.9,)})
+    (table,) = tables_of(runs, layout)
+    text = markdown(Report("t", [table], []))
+    assert "| 70.0 (paper 68.9 ± 0.4, +1.1) | **72.8** (paper 72.8 ± 0.7, +0.0) |" in text
+    assert "| average | 75.0 (paper 46.9, +28.1) |" in text or "paper 46.8" in text
+
+
+def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
+    """From tables.csv as it came; Tables 13 and 14 need methods that do not exist yet."""
+    with (Path(__file__).parents[2] / "smm_lightning/report/paper.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 388
+    names = {"test/acc": "test/acc_last", "train/acc": "train/acc_last"}
+    for row in rows:
+        settings = dict(item.split("=") for item in row["setting"].split())
+        own = {
+            f"{group}.name": row[group] for group in ("dataset", "method", "backbone", "mapping")
+        }
+        metric = names.get(row["metric"], row["metric"])
+        if metric == "seconds_per_batch":  # of another machine: nothing of ours is compared
+            continue
+        of_average = row["dataset"] == "average"
+        found = printed(
+            row["table"], Run(HERE, {**own, **settings}, None), metric, average=of_average
+        )
+        assert found is not None, row
+        assert found.mean == float(row["mean"]), row
+
+
+@pytest.mark.parametrize(
+    ("experiment", "numbers"),
+    [
+        ("table1_resnet18", 55),
+        ("table1_resnet50", 55),
+        ("table2", 55),
+        ("table3", 44),
+        ("table5", 6),
+        ("table7", 8),
+        ("table8", 2),
+        ("table10", 66),
+        ("table11", 12),
+        ("table12", 15),
+        ("figure4", 0),
+        ("smoke", 0),
+    ],
+)
+def test_the_papers_cells_are_those_of_the_experiment(experiment, numbers):
+    runs, layout, _ = runs_of(experiment, [])
+    cells = [cell for table in tables_of(runs, layout) for cell in table.cells.values()]
+    per_metric = 2 if "test/acc_best" in layout.metrics else 1
+    assert sum(cell.paper is not None for cell in cells) == numbers * per_metric
+    if layout.paper == "table1":  # the paper's own order of rows and columns
+        (table, _) = tables_of(runs, layout)
+        order = (
+            "cifar10 cifar100 svhn gtsrb flowers102 dtd ucf101 food101 sun397 eurosat oxfordpets"
+        )
+        assert [row for (row,) in table.rows] == order.split()
+        assert [c for (c,) in table.columns] == ["pad", "narrow", "medium", "full", "smm"]
+
+
+def test_setting_fields_are_those_of_the_rows():
+    assert setting_fields("table11") == ["method.width"]
+    assert setting_fields("table1") == []
+
+
+def test_paired_comparison_by_hand():
+    """Differences 10, 20 in one row and 0, 6 in the other; intervals by Student's t."""
+    runs = made(
+        {
+            ("a", "full"): (0.5, 0.5),
+            ("a", "smm"): (0.6, 0.7),
+            ("b", "full"): (0.3, 0.3),
+            ("b", "smm"): (0.3, 0.36),
+        }
+    )
+    (found,) = comparisons(tables_of(runs, LAST)[0])
+    assert (found.ours, found.theirs) == (("smm",), ("full",))
+    assert (found.rows, found.pairs, found.won) == (2, 4, 2)
+    assert found.mean == pytest.approx((15 + 3) / 2)
+    t_1 = 12.7062047
+    half_rows = t_1 * (12 / math.sqrt(2)) / math.sqrt(2)  # of 15 and 3
+    half_seeds = t_1 * (8 / math.sqrt(2)) / math.sqrt(2)  # of 5 and 13
+    assert found.over_rows == pytest.approx((9 - half_rows, 9 + half_rows))
+    assert found.over_seeds == pytest.approx((9 - half_seeds, 9 + half_seeds))
+
+
+def test_only_pairs_are_compared():
+    runs = made({("a", "full"): (0.5,), ("a", "smm"): (0.6, 0.9), ("b", "smm"): (0.1,)})
+    (found,) = comparisons(tables_of(runs, LAST)[0])
+    assert (found.rows, found.pairs, found.over_rows, found.over_seeds) == (1, 1, None, None)
+    assert found.mean == pytest.approx(10)
+    assert comparisons(tables_of(made({("a", "full"): (0.5,)}), LAST)[0]) == []
+
+
+def test_mappings_are_compared_with_their_own():
+    layout = Layout(columns=("mapping.name", "method.name"), metrics=("test/acc_last",))
+    runs = made({("a", "full"): (0.5,), ("a", "smm"): (0.6,)})
+    runs += made({("a", "full"): (0.1,), ("a", "smm"): (0.4,)}, config__mapping__name="flm")
+    found = comparisons(tables_of(runs, layout)[0])
+    assert [(f.ours[0], f.theirs[0], round(f.mean)) for f in found] == [
+        ("ilm", "ilm", 10),
+        ("flm", "flm", 30),
+    ]
+
+
+def table_1():
+    runs = made({(d, m): (0.5, 0.6, 0.7) for d in ("cifar10", "svhn") for m in ("full", "smm")})
+    runs.append(missing("svhn", "pad"))
+    tables = tables_of(runs, Layout(paper="table1"))
+    return runs, Report("a_title", tables, notes_of(runs, tables))
+
+
+def test_csv_holds_every_cell():
+    _, report = table_1()
+    rows = list(csv.DictReader(io.StringIO(as_csv(report))))
+    assert len(rows) == sum(len(table.cells) for table in report.tables)
+    first = rows[0]
+    assert (first["metric"], first["row"], first["column"]) == ("test/acc_last", "cifar10", "full")
+    assert float(first["mean"]) == pytest.approx(60)
+    assert float(first["std"]) == pytest.approx(10)
+    assert float(first["difference"]) == pytest.approx(60 - 68.9)
+    assert rows[-1]["mean"] == ""
+    assert rows[-1]["missing"] == "1"
+
+
+def test_latex_has_as_many_cells_as_columns():
+    _, report = table_1()
+    text = latex(report)
+    assert text.count(r"\begin{tabular}{lccc}") == text.count(r"\end{tabular}") == 2
+    for line in text.splitlines():
+        if line.endswith(r"\\"):
+            assert line.count(" & ") == 3, line
+    assert r"60.0\,$\pm$\,10.0" in text
+    assert not re.search(r"(?<!\\)[%_](?!.*finished)", text.split(r"\begin{tabular}")[1])
+
+
+def test_the_page_is_whole_and_needs_no_network(tmp_path):
+    runs, report = table_1()
+    folder = tmp_path / "reports"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "curve.png").write_bytes(b"\x89PNG")
+    text = page(report, runs, folder)
+    assert text.count("<tr") - text.count("<thead>") == 2 * 2 + 2 * 1
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert "<script" not in text
+    assert "data:image/png;base64,iVBORw==" in text
+    assert "n = 0 of 1" in text
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path):
+    runs = made({("<script>alert(1)</script>", "smm"): (0.5,)})
+    report = Report("t", tables_of(runs, LAST), [])
+    assert "<script>" not in page(report, runs, tmp_path)
+
+
+def test_a_folder_is_reported_from_its_files(tmp_path):
+    for seed, value in enumerate((0.5, 0.7)):
+        write(tmp_path / f"runs/r{seed}", result(seed=seed, accuracy=value))
+    (tmp_path / "runs/half").mkdir()
+    (tmp_path / "runs/half/result.json").write_text('{"config": ')
+    runs = runs_below(tmp_path / "runs")
+    assert len(runs) == 2
+    folder = write_report("Runs", runs, Layout(), tmp_path / "out")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"report.md", "report.csv", "report.tex", "report.html"}
+    assert "60.0 ± 14.1" in (folder / "report.md").read_text()
+    with pytest.raises(UserError, match=r"report: no finished run in this folder"):
+        runs_below(tmp_path / "out")

@@ -1,0 +1,129 @@
+"""Every experiment expands to the runs that its header promises, without running any."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from smm_lightning import cli
+from smm_lightning.errors import UserError
+from smm_lightning.grid import CONF, expand
+from smm_lightning.run_folder import State
+from smm_lightning.status import print_states
+
+GRIDS = sorted(
+    path.stem
+    for path in (CONF / "experiment").glob("*.yaml")
+    if "mode: MULTIRUN" in path.read_text() and "optuna" not in path.read_text()
+)
+PAPER = {
+    *("table1_resnet18", "table1_resnet50", "table2", "table3", "table5", "table7", "table8"),
+    *("table10", "table11", "table12", "figure4"),
+}
+
+
+def header(experiment):
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    return [line for line in lines if line.startswith("# ")][1:]
+
+
+@pytest.mark.parametrize("experiment", GRIDS)
+def test_header_and_runs_agree(experiment):
+    jobs = expand(experiment)
+    text = "\n".join(header(experiment))
+    promised = re.search(r"(\d+) runs", text)
+    assert int(promised[1]) == len(jobs)
+    for word in ("Command: ./multirun.sh " + experiment, "Expected", "Cost: "):
+        assert word in text
+    for job in jobs:
+        assert job.run.path.name.endswith(job.run.key)
+
+
+def test_all_grids_of_the_paper_are_there():
+    assert set(GRIDS) >= PAPER | {"smoke"}
+
+
+@pytest.mark.parametrize("experiment", ["table12", "table7", "figure4"])
+def test_expansion_is_hydras_own(experiment):
+    """Jobs, their order and their names, against composing a job as Hydra does it."""
+    jobs = expand(experiment)
+    assert len({job.overrides for job in jobs}) == len(jobs)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for job in jobs[:: max(1, len(jobs) // 6)]:
+            composed = compose("train", [f"experiment={experiment}", *job.overrides])
+            assert composed == job.config
+            assert cli.run_name(composed) == job.run.path.name
+
+
+def test_tables_share_their_runs():
+    """What Table 1 has run is not run again for Tables 3 and 10 and Figure 4."""
+    table1 = {job.run.key for job in expand("table1_resnet18")}
+    shared = {
+        name: {job.run.key for job in expand(name)} & table1 for name in GRIDS if name in PAPER
+    }
+    assert len(shared["table3"]) == 2 * 11 * 3
+    assert len(shared["table10"]) == 2 * 11 * 3
+    assert len(shared["figure4"]) == 4 * 4 * 3
+    assert shared["table2"] == set()
+
+
+def test_every_run_of_table_1_follows_the_paper():
+    for job in expand("table1_resnet50", ["seed=0", "method=smm,pad"]):
+        config = job.config
+        assert (config.epochs, config.optimizer.milestones) == (200, "published")
+        assert config.dataset.use_val is False
+        assert config.mapping.name == "ilm"
+        assert config.backbone.name == "resnet50"
+
+
+def test_an_override_narrows_an_axis():
+    jobs = expand("smoke", ["method=smm", "mapping=glob(*lm)", "seed=0,1", "hydra/launcher=basic"])
+    assert len(jobs) == 6
+    assert jobs[0].value("method.name") == "smm"
+    assert jobs[0].value("method.no_such_field") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("smok",), r"experiment: unknown .got 'smok'.. Did you mean 'smoke'"),
+        (("paper",), r"experiment: is no sweep"),
+        (("search",), r"experiment: is a search, not a grid"),
+        (("smoke", ["method=smmm"]), r"method: unknown choice"),
+        (("smoke", ["threads=1,2"]), r"smoke: two jobs are the same run"),
+    ],
+)
+def test_bad_grids_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        expand(*arguments)
+
+
+def test_status_names_what_is_not_done(capsys):
+    jobs = expand("smoke", ["method=smm"])
+    found = [
+        (jobs[0], State("done")),
+        (jobs[1], State("failed", "a [b]: reason", 1.0)),
+        (jobs[2], State("pending")),
+    ]
+    print_states(found, everything=False)
+    text = capsys.readouterr().out
+    assert text.startswith("3 runs: 1 done, 1 failed, 1 pending\n")
+    assert jobs[1].run.path.name in text
+    assert "a [b]: reason" in text
+    assert jobs[2].run.path.name not in text
+
+
+def test_grids_and_reports_load_no_torch():
+    code = (
+        "import sys; from smm_lightning.grid import expand; import smm_lightning.report.__main__; "
+        "import smm_lightning.status; expand('smoke', ['method=smm']); "
+        "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
+    )
+    folder = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"

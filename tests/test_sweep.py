@@ -1,0 +1,153 @@
+"""Grids: what happens to a run stays there, and repeating the command does what is left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from smm_lightning import sweep
+from tests.resume.killing import differences, outcome
+from tests.test_train import ROOT, SMALL, run_program
+
+TINY = (*SMALL, "epochs=2", "threads=1", "dataset.batch_size=32")
+FAULT = "+callbacks.fault={_target_:tests.faults.Fault,kinds:{%s}}"
+
+
+def states(*arguments, cwd):
+    command = [sys.executable, "-m", "smm_lightning.status", "--all", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
+    rows = re.findall(r"^(\w+) +digits-\S+-s(\d+)-\w{8}( .*)?$", done.stdout, flags=re.M)
+    return done, {int(seed): (state, rest) for state, seed, rest in rows}
+
+
+def times_of_results(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.json")}
+
+
+def check_a_grid_with_faults(tmp_path, kinds, seeds, *options):
+    """All others finish, the states name the failed ones, and the second call runs only those."""
+    grid = ("experiment=smoke", "method=full", "mapping=rlm", f"seed={seeds}", *TINY, *options)
+    faults = FAULT % ",".join(f"{seed}:{kind}" for seed, kind in kinds.items())
+    first = run_program(*grid, faults, "stall_minutes=0.1", cwd=tmp_path)
+    assert first.returncode == 1, first.stdout + first.stderr
+    done, found = states(*[g.replace("experiment=", "") for g in grid], cwd=tmp_path)
+    assert done.returncode == 1
+    expected = {"exception": "failed", "sleep": "failed", "sigkill": "killed"}
+    expected["sigterm"] = "interrupted"
+    wanted = {seed: expected[kinds[seed]] if seed in kinds else "done" for seed in found}
+    assert {seed: state for seed, (state, _) in found.items()} == wanted
+    assert len(found) == len(seeds.split(","))
+    reasons = {"exception": "ArithmeticError: made to fail", "sleep": "no batch for 6 s"}
+    reasons |= {"sigkill": "ended without a word", "sigterm": "exit status 143"}
+    for seed, kind in kinds.items():
+        assert reasons[kind] in found[seed][1]
+    before = times_of_results(tmp_path)
+    second = run_program(*grid, cwd=tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    after = times_of_results(tmp_path)
+    assert len(after) == len(found)
+    assert {name: after[name] for name in before} == before
+    done, found = states(*[g.replace("experiment=", "") for g in grid], cwd=tmp_path)
+    assert done.returncode == 0
+    assert {state for state, _ in found.values()} == {"done"}
+
+
+def test_a_grid_survives_what_happens_to_its_runs(tmp_path):
+    check_a_grid_with_faults(tmp_path, {0: "sigkill", 1: "exception"}, "0,1,2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "ray_cpus"])
+def test_a_grid_of_twelve_survives_every_kind_of_fault(tmp_path, launcher):
+    kinds = {0: "sigkill", 2: "sleep", 3: "exception", 5: "sigterm", 7: "sigkill"}
+    seeds = ",".join(map(str, range(12)))
+    check_a_grid_with_faults(tmp_path, kinds, seeds, f"hydra/launcher={launcher}")
+
+
+def test_ray_and_the_basic_launcher_give_the_same_bits(tmp_path):
+    pytest.importorskip("ray")
+    grid = ("-m", *TINY, "method=smm,full")
+    for launcher in ("basic", "ray_cpus"):
+        options = (f"paths.root={launcher}", f"hydra/launcher={launcher}")
+        done = run_program(*grid, *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for method in ("smm", "full"):
+        one, other = (outcome(tmp_path / root, method) for root in ("basic", "ray_cpus"))
+        assert differences(one, other) == []
+
+
+def test_a_sweep_that_is_asked_to_end_takes_its_job_along(tmp_path):
+    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.banks={tmp_path}/banks"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch "):
+                break
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert time.monotonic() - begin < 10
+    (folder,) = (tmp_path / "runs").glob("digits-*")
+    assert json.loads((folder / "state.json").read_text())["state"] == "interrupted"
+    assert (folder / "last.ckpt").exists()
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_a_job_ends_when_its_sweep_is_killed(tmp_path):
+    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.banks={tmp_path}/banks"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch "):
+                break
+        process.kill()
+        process.communicate(timeout=30)  # returns when the job, which shares the pipe, has ended
+    (folder,) = (tmp_path / "runs").glob("digits-*")
+    assert json.loads((folder / "state.json").read_text())["state"] == "interrupted"
+
+
+def test_within_one_process_runs_leave_no_trace(monkeypatch):
+    monkeypatch.setenv("KEPT", "as it was")
+    before = dict(os.environ)
+    with pytest.raises(KeyError), sweep.leaving_no_trace():
+        os.environ["PL_GLOBAL_SEED"] = "3"
+        os.environ["KEPT"] = "changed"
+        torch.backends.cudnn.benchmark = True
+        torch.use_deterministic_algorithms(mode=True)
+        raise KeyError
+    assert dict(os.environ) == before
+    assert not torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()
+    with sweep.threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() != 1 or os.cpu_count() == 1
+
+
+def test_a_sweep_within_one_process(tmp_path):
+    """The second run equals one that was alone: nothing of the first is left."""
+    logger = ("logger=wandb", "logger.mode=offline")
+    done = run_program("-m", *TINY, *logger, "isolated=false", "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.rglob("run-*.wandb"))) == 2
+    alone = run_program(*TINY, "seed=1", "paths.root=alone", cwd=tmp_path)
+    assert alone.returncode == 0
+    assert differences(outcome(tmp_path / "runs", "s1"), outcome(tmp_path / "alone")) == []
+
+
+def test_a_finished_grid_is_quick_to_repeat_and_a_forced_one_is_not_skipped(tmp_path):
+    grid = ("-m", *TINY, "method=full", "seed=0")
+    assert run_program(*grid, cwd=tmp_path).returncode == 0
+    before = times_of_results(tmp_path)
+    again = run_program(*grid, cwd=tmp_path)
+    assert "finished before" in again.stdout
+    assert times_of_results(tmp_path) == before
+    assert run_program(*grid, "force=true", cwd=tmp_path).returncode == 0
+    assert times_of_results(tmp_path) != before
