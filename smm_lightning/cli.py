@@ -185,7 +185,7 @@ def _check_plugin(group: str, choices: list[str], problems: Problems) -> None:
 
 
 def _first_choice(override: Override, folder: Path) -> str:
-    pattern = override.value()
+    pattern: Any = override.value()
     if isinstance(pattern, Glob):
         return str(pattern.filter(sorted(path.stem for path in folder.glob("*.yaml")))[0])
     return _values(override)[0]
@@ -194,7 +194,7 @@ def _first_choice(override: Override, folder: Path) -> str:
 def _check_choices(override: Override, folder: Path, problems: Problems) -> bool:
     known = {path.stem for path in folder.glob("*.yaml")}
     before = len(problems.found)
-    pattern = override.value()
+    pattern: Any = override.value()
     if isinstance(pattern, Glob):
         ok, where = bool(pattern.filter(sorted(known))), override.key_or_group
         cure = f"Known: {', '.join(sorted(known))}."

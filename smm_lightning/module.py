@@ -292,4 +292,5 @@ class ReprogrammingModule(L.LightningModule):
 
 def _sums(metric: Metric) -> dict[str, Tensor]:
     """What a metric has summed up since its last reset."""
-    return {name: value.detach() for name, value in metric.metric_state.items()}
+    states = cast("dict[str, Tensor]", metric.metric_state)  # ours hold no lists
+    return {name: value.detach() for name, value in states.items()}

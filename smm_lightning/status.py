@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from smm_lightning import cli
@@ -49,7 +50,9 @@ def print_states(found: list[tuple[Job, State]], *, everything: bool) -> None:
         table.add_column(column, overflow="fold", no_wrap=column != "reason")
     for job, state in sorted(shown, key=lambda pair: STATES.index(pair[1].name)):
         style = _STYLES.get(state.name, "")
-        table.add_row(state.name, job.run.path.name, _clock(state), state.reason, style=style)
+        table.add_row(
+            state.name, job.run.path.name, _clock(state), escape(state.reason), style=style
+        )
     console = Console()
     if not console.is_terminal:  # a log is read with its lines whole
         console = Console(width=240)

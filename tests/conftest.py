@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from smm_lightning import cli
+from smm_lightning.grid import expand
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
@@ -19,6 +21,12 @@ def official():
             name: torch.from_numpy(value) if (value := archive[name]).shape else value.item()
             for name in archive.files
         }
+
+
+@pytest.fixture(scope="session")
+def expanded():
+    """``grid.expand`` without overrides; large grids take seconds, so each is expanded once."""
+    return functools.cache(expand)
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def header(experiment):
 
 
 @pytest.mark.parametrize("experiment", GRIDS)
-def test_header_and_runs_agree(experiment):
-    jobs = expand(experiment)
+def test_header_and_runs_agree(experiment, expanded):
+    jobs = expanded(experiment)
     text = "\n".join(header(experiment))
     promised = re.search(r"(\d+) runs", text)
     assert int(promised[1]) == len(jobs)
@@ -47,9 +47,9 @@ def test_all_grids_of_the_paper_are_there():
 
 
 @pytest.mark.parametrize("experiment", ["table12", "table7", "figure4"])
-def test_expansion_is_hydras_own(experiment):
+def test_expansion_is_hydras_own(experiment, expanded):
     """Jobs, their order and their names, against composing a job as Hydra does it."""
-    jobs = expand(experiment)
+    jobs = expanded(experiment)
     assert len({job.overrides for job in jobs}) == len(jobs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for job in jobs[:: max(1, len(jobs) // 6)]:
@@ -58,11 +58,11 @@ def test_expansion_is_hydras_own(experiment):
             assert cli.run_name(composed) == job.run.path.name
 
 
-def test_tables_share_their_runs():
+def test_tables_share_their_runs(expanded):
     """What Table 1 has run is not run again for Tables 3 and 10 and Figure 4."""
-    table1 = {job.run.key for job in expand("table1_resnet18")}
+    table1 = {job.run.key for job in expanded("table1_resnet18")}
     shared = {
-        name: {job.run.key for job in expand(name)} & table1 for name in GRIDS if name in PAPER
+        name: {job.run.key for job in expanded(name)} & table1 for name in GRIDS if name in PAPER
     }
     assert len(shared["table3"]) == 2 * 11 * 3
     assert len(shared["table10"]) == 2 * 11 * 3
@@ -70,8 +70,8 @@ def test_tables_share_their_runs():
     assert shared["table2"] == set()
 
 
-def test_every_run_of_table_1_follows_the_paper():
-    for job in expand("table1_resnet50", ["seed=0", "method=smm,pad"]):
+def test_every_run_of_table_1_follows_the_paper(expanded):
+    for job in expanded("table1_resnet50"):
         config = job.config
         assert (config.epochs, config.optimizer.milestones) == (200, "published")
         assert config.dataset.use_val is False

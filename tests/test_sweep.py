@@ -117,12 +117,17 @@ def test_a_job_ends_when_its_sweep_is_killed(tmp_path):
 def test_within_one_process_runs_leave_no_trace(monkeypatch):
     monkeypatch.setenv("KEPT", "as it was")
     before = dict(os.environ)
-    with pytest.raises(KeyError), sweep.leaving_no_trace():
-        os.environ["PL_GLOBAL_SEED"] = "3"
-        os.environ["KEPT"] = "changed"
-        torch.backends.cudnn.benchmark = True
-        torch.use_deterministic_algorithms(mode=True)
-        raise KeyError
+
+    def run():
+        with sweep.leaving_no_trace():
+            os.environ["PL_GLOBAL_SEED"] = "3"
+            os.environ["KEPT"] = "changed"
+            torch.backends.cudnn.benchmark = True
+            torch.use_deterministic_algorithms(mode=True)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
     assert dict(os.environ) == before
     assert not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()

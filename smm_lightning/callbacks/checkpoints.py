@@ -32,7 +32,7 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save where it is due. After the last step of an epoch its test is still to come: not there."""
+        """Save where it is due, but not after an epoch's last step, whose test is still to come."""
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and not trainer.is_last_batch:
             self.save(trainer)

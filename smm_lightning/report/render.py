@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from smm_lightning.report.comparison import Comparison, comparisons
 from smm_lightning.report.tables import Cell, Key, Table, best_of
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def latex(report: Report) -> str:
-    """Tables for ``\\input``; they need the package booktabs."""
+    """Tables to include in a paper; they need the package booktabs."""
     parts = [f"% {note}" for note in report.notes]
     for table in report.tables:
         columns = [_tex(label(column)) for column in table.columns]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.report.paper import Printed, printed
 from smm_lightning.report.runs import NAMES, Run, distinct
 
@@ -64,12 +65,20 @@ class Layout:
 
     @classmethod
     def of(cls, node: dict[str, Any] | None) -> "Layout":
-        """From the configuration; what it leaves out stays as it is here."""
-        given = {
-            key: (value,) if isinstance(value, str) and key != "paper" else value
-            for key, value in (node or {}).items()
-        }
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+        """From the configuration; what it leaves out stays as it is here.
+
+        Raises:
+            UserError: If it has another field.
+        """
+        given = dict(node or {})
+        for name in given.keys() - cls.__dataclass_fields__.keys():
+            raise problem(
+                "report", "no such field", name, did_you_mean(name, cls.__dataclass_fields__)
+            )
+        for name in given.keys() & {"rows", "columns", "metrics"}:
+            value = given[name]
+            given[name] = (value,) if isinstance(value, str) else tuple(value)
+        return cls(**given)
 
     @property
     def fields(self) -> list[str]:
