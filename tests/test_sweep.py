@@ -156,3 +156,18 @@ def test_a_finished_grid_is_quick_to_repeat_and_a_forced_one_is_not_skipped(tmp_
     assert times_of_results(tmp_path) == before
     assert run_program(*grid, "force=true", cwd=tmp_path).returncode == 0
     assert times_of_results(tmp_path) != before
+
+
+def test_a_cluster_job_saves_goes_back_into_the_queue_and_ends_equal(tmp_path):
+    """Submitit's local executor stands in for SLURM: SIGUSR2, its requeue, the second start."""
+    pytest.importorskip("submitit")
+    shared = (*TINY, "method=full", f"paths.banks={tmp_path}/banks")
+    assert run_program(*shared, "paths.root=whole", cwd=tmp_path).returncode == 0
+    submitit = ("hydra/launcher=submitit_local", "paths.root=queued")
+    path = {"PYTHONPATH": str(ROOT)}  # for the fault
+    done = run_program("-m", *shared, *submitit, FAULT % "0:sigusr2", cwd=tmp_path, **path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = "".join(path.read_text() for path in tmp_path.rglob(".submitit/*/*_log.out"))
+    assert re.search(r"going on from queued/digits-\S+/last.ckpt", logs)
+    assert "epoch 2/2" in logs
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "queued")) == []

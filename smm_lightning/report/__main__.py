@@ -13,7 +13,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.files import write_atomically
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
-from smm_lightning.report.paper import setting_fields
+from smm_lightning.report.paper import printed_order, setting_fields
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.report.tables import Layout, tables_of
@@ -29,7 +29,8 @@ def main() -> None:
         if options.overrides:
             raise UserError("report: a folder takes no overrides. Name an experiment instead.")
         root = Path(options.what)
-        title, runs, layout = f"Runs of {root.name}", runs_below(root), Layout()
+        runs = sorted(runs_below(root), key=printed_order)
+        title, layout = f"Runs in {root.name}", Layout()
     else:
         title = options.what
         runs, layout, root = runs_of(options.what, options.overrides)

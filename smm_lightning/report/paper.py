@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.report.runs import Run
+from smm_lightning.report.runs import Run, distinct
 
 # A metric of ours to the one that is printed; the paper does not say whether its epoch is the last
 # or the best one.
@@ -38,10 +38,20 @@ def _rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def printed_order(run: Run) -> tuple[int, ...]:
+    """Sorts runs as the paper prints them: by dataset, backbone, mapping, method; others last."""
+    places = []
+    for group in ("dataset", "backbone", "mapping", "method"):
+        names = distinct(row[group] for row in _rows())
+        own = run.value(f"{group}.name")
+        places.append(names.index(own) if own in names else len(names))
+    return tuple(places)
+
+
 def setting_fields(table: str) -> list[str]:
     """Dotted fields, other than the names, that tell the rows of this table apart."""
     settings = (row["setting"].split() for row in _rows() if row["table"] == table)
-    return list(dict.fromkeys(item.partition("=")[0] for words in settings for item in words))
+    return distinct(item.partition("=")[0] for words in settings for item in words)
 
 
 def printed(table: str, run: Run, metric: str, *, average: bool = False) -> Printed | None:

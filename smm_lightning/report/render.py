@@ -63,7 +63,9 @@ def shown_rows(table: Table) -> list[tuple[str, list[Shown]]]:
         shown = [_shown(table, cell, best=c in best) for c, cell in zip(table.columns, cells)]  # noqa: B905
         rows.append((label(row), shown))
     if table.averages:
-        best = best_of({column: own for column, (own, _) in table.averages.items()}, table.metric)
+        whole = not any(cell.missing for cell in table.cells.values())
+        means = {column: own for column, (own, _) in table.averages.items() if whole}
+        best = best_of(means, table.metric)
         of = "" if table.averaged == len(table.rows) else f" of {table.averaged} rows"
         shown = [
             Shown(_number(table, own), "", _against(table, own, paper), column in best)
