@@ -5,3 +5,20 @@ The four concept packages do not import each other; ``module`` composes their ob
 """
 
 __version__ = "0.1.0"
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smm_lightning.classifier import ReprogrammedClassifier
+
+__all__ = ["ReprogrammedClassifier"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch only when it is asked for: the command line must answer at once."""
+    if name == "ReprogrammedClassifier":
+        from smm_lightning.classifier import ReprogrammedClassifier
+
+        return ReprogrammedClassifier
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -16,7 +16,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from smm_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
+from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.errors import Problems, UserError, did_you_mean, problem
 from smm_lightning.module import ReprogrammingModule
@@ -88,6 +89,11 @@ def assemble(cfg: DictConfig) -> Parts:
         compiled=cfg.compiled,
         fused_attention=cfg.fused_attention,
     )
+    # What prompt.py needs to build the same parts again, without this configuration.
+    module.recipe = {
+        group: OmegaConf.to_container(cfg[group], resolve=True)
+        for group in ("backbone", "method", "mapping")
+    }
     return Parts(data, module)
 
 

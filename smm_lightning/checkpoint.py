@@ -1,44 +1,13 @@
-"""Checkpoints: written in one step, read without running what is in them."""
+"""Reading checkpoints, without running what is in them."""
 
-import io
 import logging
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import CheckpointIO
 
 from smm_lightning.errors import UserError, problem
-from smm_lightning.files import write_atomically
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's own writer is not atomic when the temporary folder is another file system."""
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: Any | None = None,  # noqa: ARG002 - Lightning's signature
-    ) -> None:
-        """Write ``checkpoint``; the previous file survives any failure."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(Path(path), buffer.getvalue())
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any | None = None,
-        weights_only: bool | None = None,  # noqa: ARG002, FBT001 - always true
-    ) -> dict[str, Any]:
-        """See :func:`read_checkpoint`."""
-        return read_checkpoint(Path(path), map_location)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete the file if it is there."""
-        Path(path).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, Any]:

@@ -65,6 +65,7 @@ class ReprogrammingModule(L.LightningModule):
             "backbone_sha256": backbone.sha256,
             "class_names": class_names,
         }
+        self.recipe: dict[str, Any] = {}
         self.compiled = compiled
         self.fused_attention = fused_attention
         self._compiled: Compiled | None = None
@@ -162,6 +163,7 @@ class ReprogrammingModule(L.LightningModule):
         counts most cells are zero: a dense S x T table would double the size of a checkpoint.
         """
         checkpoint["identity"] = self.identity
+        checkpoint["recipe"] = self.recipe
         checkpoint["refit"] = self._refit
         checkpoint["sums"] = {
             name: {state: self._over_ranks(value) for state, value in _sums(metric).items()}

@@ -3,6 +3,8 @@
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.frozen import FrozenBackbone
 from smm_lightning.backbone.specs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     BackboneSpec,
     EfficientNetLite0,
     TimmModel,
@@ -12,6 +14,8 @@ from smm_lightning.backbone.specs import (
 )
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "BackboneSpec",
     "EfficientNetLite0",
     "FrozenBackbone",

@@ -67,6 +67,11 @@ class FrozenBackbone(nn.Module):
         logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
         return logits
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
     def fuse_attention(self, *, fused: bool) -> None:
         """Compute attention as one kernel (timm's transformers), or step by step."""
         for module in self.network.modules():

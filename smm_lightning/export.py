@@ -1,0 +1,125 @@
+"""``python -m smm_lightning.export <run or checkpoint>``: the trained prompt, or the whole model.
+
+``prompt``  what was learned, as .safetensors: a few hundred kB; needs this package and the backbone
+``torch``   the whole classifier through torch.export, as .pt2: needs PyTorch alone
+``onnx``    the whole classifier as .onnx, for other runtimes
+"""
+
+import argparse
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+from smm_lightning import cli
+from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.errors import from_extra, problem
+from smm_lightning.prompt import read_prompt, rebuild, write_prompt
+
+SUFFIXES = {"prompt": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
+# What predict.py must know of a whole model, in the file under this name.
+FACTS = "smm_lightning.json"
+
+
+def main() -> None:
+    """The command."""
+    words = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m smm_lightning.export", **words)
+    parser.add_argument("source", type=Path, help="folder of a run, or a checkpoint")
+    parser.add_argument("--format", choices=SUFFIXES, default="prompt")
+    parser.add_argument("--output", type=Path, help="the file; default: beside the source")
+    parser.add_argument("--half", action="store_true", help="prompt: float16, half the size")
+    parser.add_argument("--weights", help="a local file of the frozen weights")
+    options = parser.parse_args()
+    folder = options.source if options.source.is_dir() else options.source.parent
+    output = options.output or folder / f"model{SUFFIXES[options.format]}"
+    if options.half and options.format != "prompt":
+        raise problem("--half", "is for --format prompt", options.format)
+    prompt = read_prompt(options.source)
+    if options.format == "prompt":
+        write_prompt(prompt, output, half=options.half)
+    else:
+        # Both tracers want plain layers; what is left out is speed, or a faster gradient.
+        plain = {"fast_stem": False, "channels_last": False}
+        classifier = rebuild(prompt, options.weights, **_known(prompt.recipe["backbone"], plain))
+        (export_torch if options.format == "torch" else export_onnx)(classifier, output)
+    print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+
+
+def _known(recipe: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
+    return {name: value for name, value in arguments.items() if name in recipe}
+
+
+def facts_of(classifier: ReprogrammedClassifier) -> str:
+    """What a program needs to use an exported model, as JSON."""
+    return json.dumps(
+        {"input_size": classifier.input_size, "class_names": classifier.class_names}, indent=2
+    )
+
+
+def export_torch(classifier: ReprogrammedClassifier, path: Path) -> None:
+    """Images (any B, 3, input_size, input_size) in [0, 1] to target logits, as one program.
+
+    Args:
+        classifier: in eval mode, on a CPU.
+        path: of the ``.pt2``.
+    """
+    program = _exported(classifier)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, path, extra_files={FACTS: facts_of(classifier)})
+
+
+def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
+    """The same as an ONNX model with input ``images``, output ``logits`` and the facts as metadata.
+
+    Args:
+        classifier: in eval mode, on a CPU.
+        path: of the ``.onnx``.
+
+    Raises:
+        UserError: If the packages for it are missing.
+    """
+    with from_extra("onnx", "--format onnx"):
+        import onnxscript  # noqa: F401 - PyTorch's exporter needs it
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own, about itself
+        program = torch.onnx.export(
+            _exported(classifier), input_names=["images"], output_names=["logits"], verbose=False
+        )
+    assert program is not None
+    program.model.metadata_props[FACTS] = facts_of(classifier)
+    program.save(path, external_data=False)
+
+
+def _exported(classifier: ReprogrammedClassifier) -> torch.export.ExportedProgram:
+    module = _Whole(classifier).eval()
+    for weight in [*module.parameters(), *module.buffers()]:
+        weight.data = weight.data.clone()  # views of a larger storage would be stored with it
+    size = classifier.input_size
+    images = torch.rand(2, 3, size, size)
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(module, (images,), dynamic_shapes=(batch,))
+
+
+class _Whole(torch.nn.Module):
+    """With the network as a part like any other: an export must hold the frozen weights, too."""
+
+    def __init__(self, classifier: ReprogrammedClassifier) -> None:
+        super().__init__()
+        self.input_transform = classifier.input_transform
+        self.network = classifier.backbone.network
+        self.label_mapping = classifier.label_mapping
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.label_mapping(self.network(self.input_transform(images)))
+        return logits
+
+
+if __name__ == "__main__":
+    cli.answer_user_errors(main)

@@ -1,0 +1,239 @@
+"""``python -m smm_lightning.predict <model> <images or folders>``: class names and confidences.
+
+The model is a checkpoint, the folder of a run, or a file of ``smm_lightning.export`` (.safetensors,
+.pt2, .onnx). Files that cannot be read are named and left out; the exit status is then 1.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from smm_lightning import cli
+from smm_lightning.dataset.splits import decoded
+from smm_lightning.errors import UserError, from_extra, problem
+from smm_lightning.export import FACTS
+from smm_lightning.files import write_atomically
+from smm_lightning.prompt import device_of, read_prompt, rebuild
+
+Row = dict[str, Any]
+_FORMATS = ("table", "csv", "json")
+
+
+class Model:
+    """Anything that classifies images.
+
+    Args:
+        confidences: images (B, 3, input_size, input_size) in [0, 1] to (B, T), rows of sum 1.
+        input_size: side of the images, in pixels.
+        class_names: of the T classes.
+    """
+
+    def __init__(
+        self, confidences: Callable[[Tensor], Tensor], input_size: int, class_names: list[str]
+    ) -> None:
+        self.confidences = confidences
+        self.input_size = input_size
+        self.class_names = class_names
+
+
+def load_model(path: Path, device: torch.device, weights: str | None = None) -> Model:
+    """A checkpoint, a run's folder, or an export.
+
+    Args:
+        path: of it.
+        device: to compute on; an ``.onnx`` is computed on the CPU.
+        weights: a local file of the frozen weights, for checkpoints and prompts.
+
+    Raises:
+        UserError: If the file is missing, damaged, or of another kind.
+    """
+    if path.suffix == ".pt2":
+        return _torch_model(path, device)
+    if path.suffix == ".onnx":
+        return _onnx_model(path)
+    classifier = rebuild(read_prompt(path), weights).to(device)
+    return Model(classifier.probabilities, classifier.input_size, classifier.class_names)
+
+
+def _torch_model(path: Path, device: torch.device) -> Model:
+    files = {FACTS: ""}
+    try:
+        network = torch.export.load(path, extra_files=files).module().to(device)
+        facts = json.loads(files[FACTS])
+    except Exception as error:  # the archive's reader has many of its own
+        raise problem(str(path), f"is no export of this program ({type(error).__name__})") from error
+
+    @torch.inference_mode()
+    def confidences(images: Tensor) -> Tensor:
+        logits: Tensor = network(images.to(device))
+        return logits.softmax(1)
+
+    return Model(confidences, facts["input_size"], facts["class_names"])
+
+
+def _onnx_model(path: Path) -> Model:
+    with from_extra("onnx", str(path)):
+        import onnxruntime
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        facts = json.loads(session.get_modelmeta().custom_metadata_map[FACTS])
+    except Exception as error:  # likewise
+        raise problem(str(path), f"is no export of this program ({type(error).__name__})") from error
+
+    def confidences(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits).softmax(1)
+
+    return Model(confidences, facts["input_size"], facts["class_names"])
+
+
+class ImageFiles(Dataset[tuple[int, Tensor | str]]):
+    """Files as (number, uint8 (3, size, size)), or (number, why it cannot be read).
+
+    As in the tests of training: RGB, then PIL's bilinear resizing to a square.
+
+    Args:
+        paths: of the files.
+        size: side, in pixels.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: int) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
+        try:
+            image = decoded(self.paths[number], str(self.paths[number]))
+        except UserError as error:
+            return number, error.problems[0]
+        pixels = np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        return number, torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def predictions(
+    model: Model, paths: Sequence[Path], *, batch_size: int = 64, workers: int = 0, top: int = 1
+) -> Iterator[Row]:
+    """A row for each file, in order: ``file`` and ``classes`` with confidences, or ``error``.
+
+    Args:
+        model: that classifies.
+        paths: of images in any format that PIL reads.
+        batch_size: images a step.
+        workers: processes that decode; 0 decodes in this one.
+        top: how many classes, the likeliest first.
+    """
+    loader = DataLoader(
+        ImageFiles(paths, model.input_size), batch_size, num_workers=workers, collate_fn=list
+    )
+    for batch in loader:
+        images = [content for _, content in batch if isinstance(content, Tensor)]
+        found = iter(model.confidences(torch.stack(images).float() / 255) if images else [])
+        for number, content in batch:
+            row: Row = {"file": str(paths[number])}
+            if isinstance(content, str):
+                yield {**row, "error": content}
+                continue
+            values, indices = next(found).topk(min(top, len(model.class_names)))
+            names = [model.class_names[index] for index in indices.tolist()]
+            pairs = zip(names, values.tolist(), strict=True)
+            yield {**row, "classes": [{"class": n, "confidence": v} for n, v in pairs]}
+
+
+def files_of(places: Sequence[Path]) -> list[Path]:
+    """Files as they are named, and all image files below folders, sorted.
+
+    Raises:
+        UserError: If a place does not exist, or there is no image at all.
+    """
+    known = Image.registered_extensions()
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            below = sorted(path for path in place.rglob("*") if path.suffix.lower() in known)
+            found += [path for path in below if path.is_file()]
+        elif place.exists():
+            found.append(place)
+        else:
+            raise problem("images", "no such file or folder", str(place))
+    if not found:
+        raise problem("images", "no image files there", ", ".join(map(str, places)))
+    return found
+
+
+def rendered(rows: Sequence[Row], form: str) -> str:
+    """Rows as a table for people, CSV (a line for each class), or JSON."""
+    if form == "json":
+        return json.dumps(rows, indent=2) + "\n"
+    lines = [
+        (row["file"], rank, one["class"], one["confidence"])
+        for row in rows
+        for rank, one in enumerate(row.get("classes", []), start=1)
+    ]
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("file", "rank", "class", "confidence"))
+        writer.writerows(lines)
+        return text.getvalue()
+    width = max((len(file) for file, *_ in lines), default=0)
+    names = max((len(name) for _, _, name, _ in lines), default=0)
+    return "".join(f"{f:{width}}  {n:{names}}  {100 * c:5.1f} %\n" for f, _, n, c in lines)
+
+
+def main() -> None:
+    """The command."""
+    words = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m smm_lightning.predict", **words)
+    parser.add_argument("model", type=Path, help="checkpoint, folder of a run, or export")
+    parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
+    parser.add_argument("--format", choices=_FORMATS, default="table")
+    parser.add_argument("--output", type=Path, help="write there instead of on the screen")
+    parser.add_argument("--top", type=int, default=1, help="classes an image (default 1)")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=0, help="processes that decode")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--weights", help="a local file of the frozen weights")
+    options = parser.parse_args()
+    for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
+        if getattr(options, name) < least:
+            field = f"--{name.replace('_', '-')}"
+            raise problem(field, f"must be at least {least}", getattr(options, name))
+    paths = files_of(options.images)
+    model = load_model(options.model, device_of(options.device), options.weights)
+    settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
+    rows = []
+    # On the error stream: the result may be piped on.
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("predicting", total=len(paths))
+        for row in predictions(model, paths, **settings):
+            rows.append(row)
+            progress.advance(task)
+    text = rendered(rows, options.format)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(options.output, text.encode())
+    broken = [row["error"] for row in rows if "error" in row]
+    for message in broken:
+        print(f"left out: {message}", file=sys.stderr)
+    sys.exit(bool(broken))
+
+
+if __name__ == "__main__":
+    cli.answer_user_errors(main)

@@ -1,0 +1,179 @@
+"""A trained prompt on its own: what was learned, and how to build the rest around it again.
+
+Needs neither Lightning nor Hydra. A file is data: it can only name classes of this package, by a
+list of them, and numbers for their arguments.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from smm_lightning.backbone import BackboneSpec
+from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.errors import UserError, problem
+from smm_lightning.files import write_atomically
+from smm_lightning.mapping import LabelMapping
+from smm_lightning.method import InputTransform
+
+FORMAT = "smm-lightning prompt 1"
+_LEARNED = ("input_transform.", "label_mapping.")
+_CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What was learned.
+
+    Attributes:
+        recipe: class and arguments of backbone, method and mapping.
+        class_names: of the target classes.
+        backbone_sha256: of the frozen weights that it was learned for.
+        weights: of the input transform and the label mapping.
+    """
+
+    recipe: dict[str, dict[str, Any]]
+    class_names: list[str]
+    backbone_sha256: str
+    weights: dict[str, Tensor]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a file says beside the weights, as text."""
+        content = {
+            "recipe": self.recipe,
+            "class_names": self.class_names,
+            "backbone_sha256": self.backbone_sha256,
+        }
+        return {"format": FORMAT, **{name: json.dumps(value) for name, value in content.items()}}
+
+
+def read_prompt(path: Path) -> Prompt:
+    """From a ``.safetensors`` file, a checkpoint, or the folder of a run (its last checkpoint).
+
+    Raises:
+        UserError: If the file is missing, damaged, or of another kind.
+    """
+    if path.is_dir():
+        path = path / "last.ckpt"
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path)
+    checkpoint = read_checkpoint(path)
+    identity = checkpoint["identity"]
+    if not checkpoint.get("recipe"):
+        raise problem(str(path), "is a checkpoint of an older version without its recipe")
+    weights = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(_LEARNED)}
+    return Prompt(
+        checkpoint["recipe"], identity["class_names"], identity["backbone_sha256"], weights
+    )
+
+
+def _from_safetensors(path: Path) -> Prompt:
+    if not path.is_file():
+        raise problem(str(path), "no such file", cure="`python -m smm_lightning.export` makes one.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if facts.get("format") != FORMAT:
+            raise problem(str(path), "is no prompt of this program", facts.get("format"))
+        parts = [json.loads(facts[name]) for name in ("recipe", "class_names", "backbone_sha256")]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise problem(str(path), f"is damaged ({type(error).__name__}: {error})") from error
+    return Prompt(*parts, weights)
+
+
+def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
+    """One ``.safetensors`` file, in one step.
+
+    Args:
+        prompt: to write.
+        path: of the file.
+        half: store float16: half the size, predictions differ by its rounding.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    weights = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for name, value in prompt.weights.items()
+    }
+    write_atomically(path, save(weights, prompt.facts))
+
+
+def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> ReprogrammedClassifier:
+    """The classifier, in eval mode.
+
+    Args:
+        prompt: what was learned.
+        weights: a local file of the frozen weights, instead of their usual source.
+        backbone: other arguments of the backbone than when it was trained, such as ``fast_stem``.
+
+    Raises:
+        UserError: If a part cannot be built, or the frozen weights are others than in training.
+    """
+    node = {**prompt.recipe["backbone"], **({"weights": weights} if weights else {}), **backbone}
+    spec = _built("backbone", node)
+    normalization = {"mean": spec.mean, "std": spec.std}
+    method = _built("method", _unnamed(prompt), image_size=spec.image_size, **normalization)
+    mapping = _built(
+        "mapping",
+        {k: v for k, v in prompt.recipe["mapping"].items() if k != "name"},
+        source_classes=spec.source_classes,
+        classes=len(prompt.class_names),
+    )
+    frozen = spec.build()
+    if frozen.sha256 != prompt.backbone_sha256:
+        cure = "Name the file that it was trained with: weights=<file>."
+        what = "these frozen weights are not those that the prompt was trained for"
+        raise problem("backbone", what, frozen.sha256[:12], cure)
+    classifier = ReprogrammedClassifier(frozen, method, mapping, prompt.class_names)
+    # Half-precision files are read into float32 parts.
+    own = classifier.state_dict()
+    try:
+        learned = {name: value.to(own[name].dtype) for name, value in prompt.weights.items()}
+        classifier.load_state_dict(learned)
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise problem("prompt", f"its weights do not fit its recipe: {reason}") from error
+    return classifier.eval()
+
+
+def _unnamed(prompt: Prompt) -> dict[str, Any]:
+    return {k: v for k, v in prompt.recipe["method"].items() if k != "name"}
+
+
+def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
+    """An instance of a public class of the group's package."""
+    package = import_module(f"smm_lightning.{group}")
+    prefix, _, name = str(node.get("_target_")).rpartition(".")
+    kind = getattr(package, name, None) if name in package.__all__ else None
+    contract = _CONTRACTS[group]
+    if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
+        raise problem(group, "the file names no class of this package", node.get("_target_"))
+    plain = {key: value for key, value in node.items() if key != "_target_"}
+    try:
+        return kind(**plain, **arguments)
+    except TypeError as error:
+        raise UserError(f"{group}: the file's arguments do not fit: {error}") from error
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        UserError: If PyTorch does not know it or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise problem("device", f"cannot be used: {str(error).splitlines()[0]}", name) from error
