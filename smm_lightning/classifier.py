@@ -119,6 +119,6 @@ class ReprogrammedClassifier(nn.Module):
         """Images in [0, 1] to confidences (B, T) that sum to 1, in eval mode."""
         was_training = self.training
         self.eval()
-        confidences = self(images.to(self.backbone.device)).float().softmax(1)
+        confidences: Tensor = self(images.to(self.backbone.device)).float().softmax(1)
         self.train(was_training)
         return confidences

@@ -25,8 +25,11 @@ FACTS = "smm_lightning.json"
 
 def main() -> None:
     """The command."""
-    words = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(prog="python -m smm_lightning.export", **words)
+    parser = argparse.ArgumentParser(
+        prog="python -m smm_lightning.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", type=Path, help="folder of a run, or a checkpoint")
     parser.add_argument("--format", choices=SUFFIXES, default="prompt")
     parser.add_argument("--output", type=Path, help="the file; default: beside the source")
@@ -98,7 +101,7 @@ def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
 def _exported(classifier: ReprogrammedClassifier) -> torch.export.ExportedProgram:
     module = _Whole(classifier).eval()
     for weight in [*module.parameters(), *module.buffers()]:
-        weight.data = weight.data.clone()  # views of a larger storage would be stored with it
+        weight.data = weight.data.clone(memory_format=torch.contiguous_format)  # no views
     size = classifier.input_size
     images = torch.rand(2, 3, size, size)
     batch = {0: torch.export.Dim("batch")}

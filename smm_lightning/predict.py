@@ -74,7 +74,9 @@ def _torch_model(path: Path, device: torch.device) -> Model:
         network = torch.export.load(path, extra_files=files).module().to(device)
         facts = json.loads(files[FACTS])
     except Exception as error:  # the archive's reader has many of its own
-        raise problem(str(path), f"is no export of this program ({type(error).__name__})") from error
+        raise problem(
+            str(path), f"is no export of this program ({type(error).__name__})"
+        ) from error
 
     @torch.inference_mode()
     def confidences(images: Tensor) -> Tensor:
@@ -91,7 +93,9 @@ def _onnx_model(path: Path) -> Model:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         facts = json.loads(session.get_modelmeta().custom_metadata_map[FACTS])
     except Exception as error:  # likewise
-        raise problem(str(path), f"is no export of this program ({type(error).__name__})") from error
+        raise problem(
+            str(path), f"is no export of this program ({type(error).__name__})"
+        ) from error
 
     def confidences(images: Tensor) -> Tensor:
         (logits,) = session.run(["logits"], {"images": images.numpy()})
@@ -143,7 +147,8 @@ def predictions(
     )
     for batch in loader:
         images = [content for _, content in batch if isinstance(content, Tensor)]
-        found = iter(model.confidences(torch.stack(images).float() / 255) if images else [])
+        stacked = torch.stack(images).float() / 255 if images else None
+        found: Iterator[Tensor] = iter([] if stacked is None else model.confidences(stacked))
         for number, content in batch:
             row: Row = {"file": str(paths[number])}
             if isinstance(content, str):
@@ -198,8 +203,11 @@ def rendered(rows: Sequence[Row], form: str) -> str:
 
 def main() -> None:
     """The command."""
-    words = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(prog="python -m smm_lightning.predict", **words)
+    parser = argparse.ArgumentParser(
+        prog="python -m smm_lightning.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", type=Path, help="checkpoint, folder of a run, or export")
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
     parser.add_argument("--format", choices=_FORMATS, default="table")

@@ -84,10 +84,11 @@ def _from_safetensors(path: Path) -> Prompt:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts.get("format") != FORMAT:
             raise problem(str(path), "is no prompt of this program", facts.get("format"))
-        parts = [json.loads(facts[name]) for name in ("recipe", "class_names", "backbone_sha256")]
+        names = ("recipe", "class_names", "backbone_sha256")
+        recipe, class_names, sha256 = (json.loads(facts[name]) for name in names)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise problem(str(path), f"is damaged ({type(error).__name__}: {error})") from error
-    return Prompt(*parts, weights)
+    return Prompt(recipe, class_names, sha256, weights)
 
 
 def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
@@ -155,7 +156,7 @@ def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
     package = import_module(f"smm_lightning.{group}")
     prefix, _, name = str(node.get("_target_")).rpartition(".")
     kind = getattr(package, name, None) if name in package.__all__ else None
-    contract = _CONTRACTS[group]
+    contract: type = _CONTRACTS[group]
     if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
         raise problem(group, "the file names no class of this package", node.get("_target_"))
     plain = {key: value for key, value in node.items() if key != "_target_"}

@@ -228,8 +228,12 @@ class ImageDataModule(L.LightningDataModule):
 
     def mapping_batches(self, device: torch.device) -> Iterator[Batch]:
         """For counting: the epoch's training images, cropped as in training, in their own order."""
+        return self.plain_batches("train", device)
+
+    def plain_batches(self, split: str, device: torch.device) -> Iterator[Batch]:
+        """A split in its own order, on ``device``; training images as in this epoch."""
         epoch, _ = self._progress()
-        for batch in self._loader("train"):
+        for batch in self._loader(split):
             yield self._prepared({**move_data_to_device(batch, device), "epoch": epoch})
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature

@@ -1,0 +1,178 @@
+"""Figures that compare the methods on one dataset."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from smm_lightning.figures.style import COLUMN, Figure, colour, marker, new_figure
+from smm_lightning.figures.trained import Trained
+
+Data = dict[str, Any]
+_NEIGHBOURS = 5
+_FOLDS = 5
+
+
+def confidence(
+    runs: Sequence[Trained], numbers: Sequence[int] | None, limit: int
+) -> tuple[Figure, Data]:
+    """Figure 1: confidence of the true class for single training images under each method.
+
+    Args:
+        runs: one for each method.
+        numbers: of the images; ``None`` takes the four about which the methods differ most.
+        limit: images to choose from.
+    """
+    found = torch.stack([trained.answers("train", limit).confidences for trained in runs])
+    chosen = list(numbers or found.std(0).topk(min(4, found.shape[1])).indices.tolist())
+    largest = {trained.module.input_transform.input_size: trained for trained in runs}
+    images, targets = largest[max(largest)].images("train", max(chosen) + 1)
+    names = largest[max(largest)].class_names
+    figure = new_figure(COLUMN, 2.9)
+    axes = figure.subplots(2, len(chosen), height_ratios=(1, 1.5), squeeze=False)
+    methods = [trained.method for trained in runs]
+    for column, number in enumerate(chosen):
+        axes[0, column].imshow(images[number].permute(1, 2, 0).cpu().clamp(0, 1))
+        axes[0, column].set_title(names[int(targets[number])], fontsize=6)
+        axes[0, column].set_axis_off()
+        axis = axes[1, column]
+        axis.barh(range(len(runs)), found[:, number], color=[colour(m) for m in methods])
+        axis.set_xlim(0, 1)
+        axis.set_yticks(range(len(runs)), methods if column == 0 else [""] * len(runs), fontsize=6)
+        axis.invert_yaxis()
+    axes[1, 0].set_xlabel("confidence of the true class", fontsize=6, loc="left")
+    figure.suptitle(_title(runs), fontsize=7)
+    return figure, {"image": [*chosen], **{m: found[i, chosen] for i, m in enumerate(methods)}}
+
+
+def loss_change(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
+    """Figure 2: final minus initial loss of each training image, and the share that rises.
+
+    The initial loss is that of the prompt at its start with the mapping counted there. ``fc`` is the
+    paper's reference: a fully connected layer, trained on the frozen features.
+
+    Returns:
+        The figure, the changes of every image, and a summary by method: the share that rises (%).
+    """
+    changes: dict[str, NDArray[np.float32]] = {}
+    for trained in runs:
+        first, last = trained.first_answers("train", limit), trained.answers("train", limit)
+        changes[trained.method] = (last.losses - first.losses).numpy()
+    bare = next((t for t in runs if t.method != "pad"), runs[0])
+    _, features, targets = bare.without_prompt("train", limit)
+    changes["fc"] = fully_connected_change(features, targets).numpy()
+    rising = {method: 100 * float((change > 0).mean()) for method, change in changes.items()}
+    figure = new_figure(COLUMN, 0.75 * len(changes) + 0.5)
+    axes = figure.subplots(len(changes), 1, sharex=True, squeeze=False)[:, 0]
+    low, high = np.percentile(np.concatenate(list(changes.values())), (0.5, 99.5))
+    edges = np.linspace(min(low, -0.1), max(high, 0.1), 61)
+    for axis, (method, change) in zip(axes, changes.items(), strict=True):
+        axis.hist(np.clip(change, edges[0], edges[-1]), edges, color=colour(method))
+        axis.axvline(0, color="black", lw=0.8)
+        axis.text(
+            0.99,
+            0.85,
+            f"{method}: {rising[method]:.1f} % rise",
+            transform=axis.transAxes,
+            ha="right",
+            va="top",
+            fontsize=6,
+        )
+        axis.set_yticks([])
+    axes[-1].set_xlabel("final loss minus initial loss of a training image")
+    figure.suptitle(_title(runs), fontsize=7)
+    return figure, changes, {"method": list(rising), "share that rises (%)": list(rising.values())}
+
+
+def fully_connected_change(features: Tensor, targets: Tensor, epochs: int = 20) -> Tensor:
+    """Final minus initial loss (N,) of a linear layer on frozen features, trained by Adam.
+
+    Args:
+        features: (N, D).
+        targets: (N,).
+        epochs: of training, batches of 256, learning rate 0.01.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = nn.Linear(features.shape[1], int(targets.max()) + 1)
+    features = features.clone()  # out of inference mode
+
+    def losses() -> Tensor:
+        with torch.no_grad():
+            return nn.functional.cross_entropy(layer(features), targets, reduction="none")
+
+    first = losses()
+    adam = torch.optim.Adam(layer.parameters(), lr=0.01)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(targets), generator=generator).split(256):
+            adam.zero_grad()
+            nn.functional.cross_entropy(layer(features[chosen]), targets[chosen]).backward()
+            adam.step()
+    return losses() - first
+
+
+def embedding(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
+    """Figure 6: t-SNE of the source logits without a prompt and with each, and two scores.
+
+    The scores are of the logits themselves, not of the picture: silhouette (-1 to 1), and accuracy
+    of five nearest neighbours in five-fold cross-validation (%).
+
+    Returns:
+        The figure, the points, and the scores by method.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    bare = next((t for t in runs if t.method != "pad"), runs[0])
+    logits, _, targets = bare.without_prompt("train", limit)
+    found = {"none": logits, **{t.method: t.answers("train", limit).source_logits for t in runs}}
+    columns = min(4, len(found))
+    rows = -(-len(found) // columns)
+    figure = new_figure(2 * COLUMN, 1.9 * rows + 0.2)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    points: Data = {"target": targets.numpy()}
+    scores: Data = {"method": [], "silhouette": [], "5-NN accuracy (%)": []}
+    for axis, (method, values) in zip(axes, found.items(), strict=False):
+        array = values.float().numpy()
+        silhouette, accuracy = separation(array, targets.numpy())
+        reduced = PCA(min(50, *array.shape), random_state=0).fit_transform(array)
+        plane = TSNE(init="pca", random_state=0, perplexity=min(30, len(array) // 4)).fit_transform(
+            reduced
+        )
+        axis.scatter(
+            *plane.T, c=targets.numpy(), s=1.5, cmap="tab20", linewidths=0, rasterized=True
+        )
+        axis.set_title(f"{method}: 5-NN {accuracy:.1f} %, silh. {silhouette:.3f}", fontsize=6)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(visible=False)
+        points |= {f"{method} x": plane[:, 0], f"{method} y": plane[:, 1]}
+        for name, value in zip(scores, (method, silhouette, accuracy), strict=True):
+            scores[name].append(value)
+    for axis in axes[len(found) :]:
+        axis.set_axis_off()
+    figure.suptitle(f"Source logits of {len(targets)} training images. {_title(runs)}", fontsize=7)
+    return figure, points, scores
+
+
+def separation(values: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float]:
+    """Silhouette, and accuracy of five nearest neighbours in five-fold cross-validation (%)."""
+    from sklearn.metrics import silhouette_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    found = cross_val_score(KNeighborsClassifier(_NEIGHBOURS), values, targets, cv=folds)
+    return float(silhouette_score(values, targets)), 100 * float(found.mean())
+
+
+def _title(runs: Sequence[Trained]) -> str:
+    keys = " ".join(trained.result["run_key"] for trained in runs)
+    return f"{runs[0].run.value('dataset.name')}, runs {keys}"
+
+
+__all__ = ["confidence", "embedding", "loss_change", "marker", "separation"]

@@ -1,0 +1,136 @@
+"""A finished run, brought back to answer questions about its images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from smm_lightning.assembly import Parts, assemble
+from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.mapping import count_pairs
+from smm_lightning.report.runs import Run
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says about some images.
+
+    Attributes:
+        source_logits: (N, source classes), before the mapping.
+        logits: (N, T) of the target classes.
+        targets: (N,) true classes.
+    """
+
+    source_logits: Tensor
+    logits: Tensor
+    targets: Tensor
+
+    @property
+    def losses(self) -> Tensor:
+        """Cross-entropy of each image (N,)."""
+        return nn.functional.cross_entropy(self.logits, self.targets, reduction="none")
+
+    @property
+    def confidences(self) -> Tensor:
+        """Of the true class (N,)."""
+        return self.logits.softmax(1).gather(1, self.targets[:, None]).squeeze(1)
+
+
+class Trained:
+    """The parts of a run with its last weights. Training images are not augmented here.
+
+    Args:
+        run: finished.
+
+    Raises:
+        UserError: If its checkpoint or its data cannot be read.
+    """
+
+    def __init__(self, run: Run) -> None:
+        assert run.result is not None
+        self.run = run
+        self.result = run.result
+        self.method = str(run.value("method.name"))
+        config = OmegaConf.create(self.result["config"])
+        config.dataset.augmentation = "none"
+        self._parts: Parts = assemble(config)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._parts.module.eval().to(self.device)
+        self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}
+        self._after = read_checkpoint(run.folder / "last.ckpt")["state_dict"]
+        self.restore()
+
+    @property
+    def module(self) -> Any:
+        """The LightningModule, in eval mode."""
+        return self._parts.module
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the target classes."""
+        return self._parts.data.class_names
+
+    def restore(self) -> None:
+        """Back to the trained weights."""
+        self.module.load_state_dict(self._after)
+
+    def batches(self, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first ``count`` images of a split, in [0, 1], and their classes."""
+        left = count
+        for batch in self._parts.data.plain_batches(split, self.device):
+            if left <= 0:
+                return
+            yield batch["image"][:left], batch["target"][:left]
+            left -= len(batch["image"])
+
+    def images(self, split: str, count: int) -> tuple[Tensor, Tensor]:
+        """As :meth:`batches`, in one."""
+        found = list(self.batches(split, count))
+        return torch.cat([images for images, _ in found]), torch.cat([t for _, t in found])
+
+    def answers(self, split: str, count: int) -> Answers:
+        """Of the trained classifier about the first ``count`` images of a split."""
+        return self._answers(*self._source_logits(split, count))
+
+    def first_answers(self, split: str, count: int) -> Answers:
+        """As before training: the prompt at its start, the mapping counted on these images."""
+        self.module.load_state_dict(self._before)
+        source, targets = self._source_logits(split, count)
+        if self.module.label_mapping.refresh != "never":
+            shape = source.shape[1], len(self.class_names)
+            self.module.label_mapping.refit(count_pairs(source.argmax(1), targets, *shape))
+        found = self._answers(source, targets)
+        self.restore()
+        return found
+
+    @torch.inference_mode()
+    def without_prompt(self, split: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Source logits, features before the last layer, and classes of the bare images."""
+        network, transform = self.module.backbone, self.module.input_transform
+        layers = [m for m in network.network.modules() if isinstance(m, nn.Linear)]
+        features: list[Tensor] = []
+        hook = layers[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        found = []
+        for images, targets in self.batches(split, count):
+            size = transform.image_size
+            resized = images
+            if images.shape[-1] != size:  # the pad method works on smaller images
+                resized = nn.functional.interpolate(
+                    images, (size, size), mode="bilinear", antialias=True
+                )
+            found.append((network(transform.normalize(resized)), targets))
+        hook.remove()
+        logits, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+        return logits, torch.cat(features).cpu(), targets
+
+    @torch.inference_mode()
+    def _answers(self, source: Tensor, targets: Tensor) -> Answers:
+        return Answers(source.cpu(), self.module.label_mapping(source).cpu(), targets.cpu())
+
+    @torch.inference_mode()
+    def _source_logits(self, split: str, count: int) -> tuple[Tensor, Tensor]:
+        pairs = [(self.module.source_logits(x), t) for x, t in self.batches(split, count)]
+        return torch.cat([logits for logits, _ in pairs]), torch.cat([t for _, t in pairs])

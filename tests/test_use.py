@@ -1,0 +1,273 @@
+"""Using a trained classifier: as a module, as a file, through other runtimes, on image files."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+import train as entry
+from smm_lightning import ReprogrammedClassifier, export
+from smm_lightning.errors import UserError
+from smm_lightning.predict import files_of, load_model, predictions, rendered
+from smm_lightning.prompt import FORMAT, Prompt, device_of, read_prompt, rebuild, write_prompt
+from tests.test_train import ROOT, SMALL
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["smm", "pad", "only_mask"])
+def trained(request, tmp_path_factory):
+    """The folder of a finished run, and its module as training left it."""
+    from hydra import compose, initialize_config_dir
+
+    from smm_lightning import cli
+    from smm_lightning.assembly import assemble
+
+    cli.register_resolvers()
+    root = tmp_path_factory.mktemp(request.param)
+    options = [*SMALL, f"method={request.param}", "epochs=2", "dataset.native_size=16"]
+    options += [f"paths.root={root}/runs", f"paths.banks={root}/banks"]
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        cfg = compose("train", options)
+    entry.train(cfg)
+    module = assemble(cfg).module
+    run = Path(cfg.paths.run)
+    weights = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    module.load_state_dict(weights)
+    return run, module.eval()
+
+
+def images_for(module, count=20):
+    size = module.input_transform.input_size
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_checkpoint_alone_gives_the_classifier_back(trained, tmp_path):
+    run, module = trained
+    moved = tmp_path / "anywhere.ckpt"
+    moved.write_bytes((run / "last.ckpt").read_bytes())
+    classifier = rebuild(read_prompt(moved))
+    images = images_for(module)
+    assert torch.equal(classifier(images), module(images))
+    assert torch.equal(rebuild(read_prompt(run))(images), module(images))
+
+
+def test_a_prompt_file_is_small_and_gives_the_same_bits(trained, tmp_path):
+    run, module = trained
+    prompt = read_prompt(run)
+    write_prompt(prompt, tmp_path / "whole.safetensors")
+    write_prompt(prompt, tmp_path / "half.safetensors", half=True)
+    images = images_for(module)
+    whole, half = (
+        rebuild(read_prompt(tmp_path / f"{name}.safetensors"))(images) for name in ("whole", "half")
+    )
+    assert torch.equal(whole, module(images))
+    torch.testing.assert_close(half, whole, rtol=0.05, atol=0.05)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    learned = sum(p.numel() for p in module.input_transform.parameters())
+    assert sizes[0] < 4 * learned + 20_000
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
+    run, module = trained
+    path = tmp_path / f"model{export.SUFFIXES[form]}"
+    make = {"torch": export.export_torch, "onnx": export.export_onnx}[form]
+    make(rebuild(read_prompt(run), fast_stem=False, channels_last=False), path)
+    model = load_model(path, CPU)
+    assert (model.input_size, model.class_names) == (
+        module.input_transform.input_size,
+        list("0123456789"),
+    )
+    for count in (1, 7):  # any batch size
+        images = images_for(module, count)
+        expected = module(images).softmax(1)
+        torch.testing.assert_close(model.confidences(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
+def test_prompts_load_without_lightning_and_hydra(trained, tmp_path):
+    run, _ = trained
+    write_prompt(read_prompt(run), tmp_path / "p.safetensors")
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['lightning', 'hydra', 'omegaconf', 'wandb']); "
+        "from pathlib import Path; from smm_lightning.prompt import read_prompt, rebuild; "
+        "print(len(rebuild(read_prompt(Path(sys.argv[1]))).class_names))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "p.safetensors")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "10"
+
+
+def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
+    run, _ = trained
+    prompt = read_prompt(run)
+    path = tmp_path / "p.safetensors"
+    write_prompt(prompt, path)
+    good = path.read_bytes()
+    for content in (b"", good[:100], b"<html>" + good):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"is damaged"):
+            read_prompt(path)
+    save_file({"x": torch.zeros(1)}, path, {"format": "another"})
+    with pytest.raises(UserError, match=r"is no prompt of this program .got 'another'"):
+        read_prompt(path)
+    save_file({"x": torch.zeros(1)}, path, {"format": FORMAT})
+    with pytest.raises(UserError, match=r"is damaged"):
+        read_prompt(path)
+    with pytest.raises(UserError, match=r"no such file"):
+        read_prompt(tmp_path / "none.safetensors")
+    for target in (
+        "os.system",
+        "smm_lightning.method.sample_specific.nn",
+        "smm_lightning.method.INTERPOLATIONS",
+    ):
+        recipe = {**prompt.recipe, "method": {"_target_": target}}
+        hostile = Prompt(recipe, prompt.class_names, prompt.backbone_sha256, prompt.weights)
+        with pytest.raises(UserError, match=r"method: the file names no class of this package"):
+            rebuild(hostile)
+    fewer = {**prompt.weights}
+    fewer.pop("label_mapping.index")
+    with pytest.raises(UserError, match=r"prompt: its weights do not fit its recipe"):
+        rebuild(Prompt(prompt.recipe, prompt.class_names, prompt.backbone_sha256, fewer))
+    with pytest.raises(UserError, match=r"backbone: these frozen weights are not those"):
+        rebuild(prompt, seed=9)
+
+
+def write_image(path, size=(40, 30), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def test_predictions_of_files(trained, tmp_path):
+    run, module = trained
+    for number, mode in enumerate(("RGB", "L", "P", "CMYK")):
+        write_image(tmp_path / f"images/{number}.{'jpg' if mode == 'CMYK' else 'png'}", mode=mode)
+    (tmp_path / "images/broken.png").write_bytes(b"no image")
+    (tmp_path / "images/notes.txt").write_text("left alone")
+    paths = files_of([tmp_path / "images"])
+    assert len(paths) == 5
+    model = load_model(run, CPU)
+    rows = list(predictions(model, paths, batch_size=2, top=3))
+    assert [row["file"] for row in rows] == [str(path) for path in paths]
+    assert [i for i, row in enumerate(rows) if "error" in row] == [4]
+    first = rows[0]["classes"]
+    assert len(first) == 3
+    assert first[0]["confidence"] >= first[1]["confidence"]
+    size = module.input_transform.input_size
+    with Image.open(paths[0]) as image:
+        pixels = np.array(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    expected = module(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255).softmax(1)
+    assert first[0]["confidence"] == pytest.approx(expected.max().item(), abs=1e-5)
+    assert first[0]["class"] == str(expected.argmax().item())
+    workers = list(predictions(model, paths, batch_size=2, workers=2, top=3))
+    assert [row.get("error") for row in workers] == [row.get("error") for row in rows]
+
+
+def test_rows_as_table_csv_and_json():
+    rows = [
+        {"file": "a,b.png", "classes": [{"class": "cat", "confidence": 0.75}]},
+        {"file": "c.png", "error": "c.png: is no readable image."},
+    ]
+    assert rendered(rows, "table") == "a,b.png  cat   75.0 %\n"
+    lines = list(csv.DictReader(io.StringIO(rendered(rows, "csv"))))
+    assert lines == [{"file": "a,b.png", "rank": "1", "class": "cat", "confidence": "0.75"}]
+    assert json.loads(rendered(rows, "json")) == rows
+    assert rendered([], "table") == ""
+
+
+def run_module(name, *arguments, cwd):
+    command = [sys.executable, "-m", f"smm_lightning.{name}", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
+def test_the_commands(trained, tmp_path):
+    run, _ = trained
+    made = run_module("export", run, "--output", tmp_path / "p.safetensors", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "p.safetensors" in made.stdout
+    write_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    arguments = (tmp_path / "p.safetensors", "a.png", "b.png", "--format", "json")
+    done = run_module("predict", *arguments, "--output", "rows.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "left out: b.png: is no readable image" in done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [set(row) for row in rows] == [{"file", "classes"}, {"file", "error"}]
+    bad = run_module("predict", run, "nowhere", cwd=tmp_path)
+    assert bad.returncode == 2
+    assert bad.stderr == "error: images: no such file or folder (got 'nowhere').\n"
+
+
+def test_devices_are_checked():
+    assert device_of("cpu") == CPU
+    with pytest.raises(UserError, match=r"device: cannot be used"):
+        device_of("toaster")
+
+
+def small_network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 20),
+    )
+
+
+def test_any_classifier_can_be_wrapped_and_trained_in_a_loop_of_ones_own():
+    """The README's lines, on two colours."""
+    from torch.nn.functional import cross_entropy
+
+    network = small_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    model = ReprogrammedClassifier.wrap(network, ["dark", "bright"], image_size=32)
+    targets = torch.arange(40) % 2
+    images = torch.rand(40, 3, 32, 32) * 0.4 + 0.5 * targets.view(-1, 1, 1, 1)
+    loader = [(images[:20], targets[:20]), (images[20:], targets[20:])]
+    adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.01)
+    losses = []
+    for _ in range(6):
+        model.refit(loader)
+        for batch, labels in loader:
+            loss = cross_entropy(model(batch), labels)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    confidences = model.probabilities(images)
+    torch.testing.assert_close(confidences.sum(1), torch.ones(40))
+    assert model.training
+    for name, value in before.items():  # under their new names: the first layer is a fast stem
+        assert torch.equal(
+            dict(network.state_dict())[
+                name.replace("0.", "0.convolution.", 1) if name.startswith("0.") else name
+            ],
+            value,
+        )
+
+
+def test_wrong_use_is_answered():
+    model = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
+    with pytest.raises(RuntimeError, match=r"label mapping used before refit"):
+        model(torch.rand(1, 3, 32, 32))
+    with pytest.raises(UserError, match=r"targets: must be from 0 to 1 .got 2."):
+        model.refit([(torch.rand(1, 3, 32, 32), torch.tensor([2]))])
+    with pytest.raises(UserError, match=r"21 target classes cannot each have one of 20"):
+        ReprogrammedClassifier.wrap(small_network(), [str(i) for i in range(21)], image_size=32)
