@@ -13,9 +13,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
+from smm_lightning.callbacks import Panels
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.dataset import ImageDataModule
@@ -218,6 +219,8 @@ def make_trainer(
         logger: or none.
     """
     _silence_lightning()
+    if isinstance(logger, WandbLogger | TensorBoardLogger):
+        own = [*own, Panels(cfg.panels_every_n_epochs)]
     on_terminal = sys.stdout.isatty()
     device = torch.device("cpu" if _on_cpu(cfg) else "cuda")
     network = parts.module.backbone.network

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
@@ -28,7 +29,7 @@ from smm_lightning.errors import Problems, UserError, closest, did_you_mean, pro
 # What changes neither the numbers of a run nor what it writes into result.json.
 _NO_PART_OF_THE_RESULT = (
     *("hydra", "paths", "logger", "callbacks", "force", "report"),
-    *("isolated", "threads", "stall_minutes", "objective"),
+    *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
 )
 _NO_PART_OF_THE_RESULT_IN = {
     "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
@@ -99,10 +100,21 @@ def further_rank() -> bool:
     return any(os.environ.get(name, "0") != "0" for name in names)
 
 
+def grid_name(config: DictConfig) -> str:
+    """The experiment that a run was started for, or the name of its dataset."""
+    chosen = (
+        HydraConfig.get().runtime.choices.get("experiment") if HydraConfig.initialized() else None
+    )
+    return str(chosen or config.dataset.name)
+
+
 def register_resolvers() -> None:
     """Make ``${run_name:}`` and ``${fact:dataset,field}`` known to the configuration files."""
     OmegaConf.register_new_resolver("fact", fact, replace=True)
-    OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
+    for name, function in (("run_name", run_name), ("run_key", run_key), ("grid_name", grid_name)):
+        OmegaConf.register_new_resolver(
+            name, lambda *, _root_, function=function: function(_root_), replace=True
+        )
 
 
 def exit_with(error: UserError) -> NoReturn:

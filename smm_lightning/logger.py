@@ -20,6 +20,8 @@ def wandb_logger(mode: str = "auto", **options: Any) -> WandbLogger:
         if mode == "offline":
             print("wandb: no key found, logging offline; `wandb sync <folder>` uploads it later")
     Path(options["save_dir"]).mkdir(parents=True, exist_ok=True)
+    if mode == "online":  # an interrupted run goes on under its id; offline each start is a file
+        options["resume"] = "allow"
     return WandbLogger(mode=mode, **options)
 
 

@@ -22,7 +22,8 @@ ALLOWED = {
     "status": {"cli", "grid", "run_folder"},
     "report": BASICS | {"cli", "grid", "result"},
     "logger": set(),
-    "checkpoint": BASICS,
+    "checkpoint": {"errors"},
+    "checkpoint_io": {"checkpoint", "files"},
     "finite_loss": {"errors"},
     "speed": set(),
     "compiled": set(),
@@ -31,10 +32,19 @@ ALLOWED = {
     "dataset": BASICS | {"catalog"},
     "prepare": {"catalog", "dataset", "errors"},
     "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "speed"},
-    "callbacks": BASICS | {"signals"},
+    "callbacks": BASICS | {"signals", "views"},
+    "views": {"method"},
+    "classifier": {"backbone", "errors", "mapping", "method"},
+    "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
+    "export": {"classifier", "cli", "errors", "prompt"},
+    "predict": BASICS | {"cli", "dataset", "export", "prompt"},
+    "dashboard": {"cli", "errors"},
+    "figures": BASICS | {"assembly", "checkpoint", "cli", "mapping", "report", "result", "views"},
     "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "speed"},
-    "assembly": CONCEPTS | {"errors", "module", "checkpoint", "optimizer", "speed"},
-    "__init__": set(),
+    "assembly": CONCEPTS
+    | {"errors", "module", "optimizer", "speed"}
+    | {"callbacks", "checkpoint", "checkpoint_io"},
+    "__init__": {"classifier"},
 }
 
 

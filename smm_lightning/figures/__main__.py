@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.figures import of_group, of_results, of_run, pictures
-from smm_lightning.figures.style import Figure, save, write_columns
+from smm_lightning.figures.style import save, write_columns
 from smm_lightning.figures.trained import Trained
 from smm_lightning.report.__main__ import runs_of
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below

@@ -1,14 +1,16 @@
 """Figures that compare the methods on one dataset."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smm_lightning.figures.style import COLUMN, Figure, colour, marker, new_figure
+from smm_lightning.figures.style import COLUMN, colour, new_figure
 from smm_lightning.figures.trained import Trained
 
 Data = dict[str, Any]
@@ -51,8 +53,8 @@ def confidence(
 def loss_change(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
     """Figure 2: final minus initial loss of each training image, and the share that rises.
 
-    The initial loss is that of the prompt at its start with the mapping counted there. ``fc`` is the
-    paper's reference: a fully connected layer, trained on the frozen features.
+    The initial loss is that of the prompt at its start with the mapping counted there. ``fc`` is
+    the paper's reference: a fully connected layer, trained on the frozen features.
 
     Returns:
         The figure, the changes of every image, and a summary by method: the share that rises (%).
@@ -73,11 +75,11 @@ def loss_change(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data
         axis.hist(np.clip(change, edges[0], edges[-1]), edges, color=colour(method))
         axis.axvline(0, color="black", lw=0.8)
         axis.text(
-            0.99,
+            0.01,
             0.85,
             f"{method}: {rising[method]:.1f} % rise",
             transform=axis.transAxes,
-            ha="right",
+            ha="left",
             va="top",
             fontsize=6,
         )
@@ -172,7 +174,4 @@ def separation(values: NDArray[Any], targets: NDArray[Any]) -> tuple[float, floa
 
 def _title(runs: Sequence[Trained]) -> str:
     keys = " ".join(trained.result["run_key"] for trained in runs)
-    return f"{runs[0].run.value('dataset.name')}, runs {keys}"
-
-
-__all__ = ["confidence", "embedding", "loss_change", "marker", "separation"]
+    return fill(f"{runs[0].run.value('dataset.name')}, runs {keys}", 56)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from smm_lightning.figures.style import COLUMN, Figure, colour, marker, new_figure
+from smm_lightning.figures.style import COLUMN, colour, marker, new_figure
 from smm_lightning.report.runs import Run, distinct
 
 Data = dict[str, list[Any]]
@@ -100,6 +102,7 @@ def training(runs: Sequence[Run]) -> tuple[Figure, Data]:
             row += [float(np.mean(found)), std]
         for name, value in zip(data, row, strict=True):
             data[name].append(value)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", title="training loss")
     left.legend(ncols=2)
     right.set_xticks(

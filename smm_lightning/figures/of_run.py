@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from smm_lightning.figures.style import COLUMN, Figure, new_figure
+from smm_lightning.figures.style import COLUMN, new_figure
 from smm_lightning.figures.trained import Trained
 from smm_lightning.report.runs import Run
 
@@ -51,9 +52,7 @@ def mapping(trained: Trained) -> tuple[Figure, Data]:
     shares = counts / torch.bincount(answers.targets, minlength=classes).clamp(min=1)[:, None]
     names = [f"{row['target']} \N{LEFTWARDS ARROW} {_short(row['source'])}" for row in rows]
     sources_named = [_short(row["source"]) for row in rows]
-    title = (
-        f"Share of a class that is seen as the source of another, run {trained.result['run_key']}"
-    )
+    title = f"Images seen as each source (%), run {trained.result['run_key']}"
     figure = heat_map(100 * shares.numpy(), names, sources_named, title, "source class")
     return figure, {"names": np.array(names), "counts": counts.numpy()}
 
@@ -111,4 +110,4 @@ def heat_map(
 
 def _short(name: str) -> str:
     """The first synonym of an ImageNet class."""
-    return name.split(",")[0]
+    return name.split(",", maxsplit=1)[0]

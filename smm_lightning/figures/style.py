@@ -54,7 +54,7 @@ def marker(method: str) -> str:
 
 
 def save(figure: Figure, path: Path, data: Mapping[str, Any]) -> Path:
-    """Write ``<path>.png``, ``<path>.pdf`` and the data: a CSV of columns, or an ``.npz`` of arrays.
+    """Write ``<path>.png``, ``<path>.pdf`` and the data: a CSV of columns, or ``.npz`` of arrays.
 
     Args:
         figure: to write.
@@ -78,7 +78,7 @@ def save(figure: Figure, path: Path, data: Mapping[str, Any]) -> Path:
         write_columns(path.with_name(path.name + ".csv"), columns)
     else:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **columns)
+        np.savez_compressed(buffer, allow_pickle=False, **columns)
         write_atomically(path.with_name(path.name + ".npz"), buffer.getvalue())
     return path.with_name(path.name + ".png")
 
