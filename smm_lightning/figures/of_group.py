@@ -28,8 +28,9 @@ def confidence(
         numbers: of the images; ``None`` takes the four about which the methods differ most.
         limit: images to choose from.
     """
-    found = torch.stack([trained.answers("train", limit).confidences for trained in runs])
-    chosen = list(numbers or found.std(0).topk(min(4, found.shape[1])).indices.tolist())
+    answers = torch.stack([trained.answers("train", limit).confidences for trained in runs])
+    chosen = list(numbers or answers.std(0).topk(min(4, answers.shape[1])).indices.tolist())
+    found = answers.numpy()
     largest = {trained.module.input_transform.input_size: trained for trained in runs}
     images, targets = largest[max(largest)].images("train", max(chosen) + 1)
     names = largest[max(largest)].class_names
@@ -37,7 +38,7 @@ def confidence(
     axes = figure.subplots(2, len(chosen), height_ratios=(1, 1.5), squeeze=False)
     methods = [trained.method for trained in runs]
     for column, number in enumerate(chosen):
-        axes[0, column].imshow(images[number].permute(1, 2, 0).cpu().clamp(0, 1))
+        axes[0, column].imshow(images[number].permute(1, 2, 0).cpu().clamp(0, 1).numpy())
         axes[0, column].set_title(names[int(targets[number])], fontsize=6)
         axes[0, column].set_axis_off()
         axis = axes[1, column]

@@ -1,0 +1,216 @@
+"""Figures show the numbers that lie beside them, and those are right."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from torch.nn.functional import cross_entropy
+
+import train as entry
+from smm_lightning import cli
+from smm_lightning.figures import __main__ as command
+from smm_lightning.figures import of_group, of_results, of_run, pictures
+from smm_lightning.figures.style import colour, marker, new_figure, save
+from smm_lightning.figures.trained import Trained
+from smm_lightning.report.runs import runs_below
+from smm_lightning.views import VIEWS, equalised, true_colours
+from tests.report.made_up import result, run
+from tests.test_train import SMALL
+
+METHODS = ("pad", "full", "smm")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three finished runs on the same digits."""
+    root = tmp_path_factory.mktemp("figures")
+    cli.register_resolvers()
+    for method in METHODS:
+        options = [*SMALL, f"method={method}", "epochs=2", "dataset.native_size=16"]
+        options += ["trainer.precision=32-true"]  # figures compute in float32
+        options += [f"paths.root={root}/runs", f"paths.banks={root}/banks"]
+        with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+            entry.train(compose("train", options))
+    found = runs_below(root / "runs")
+    return sorted(found, key=lambda run: METHODS.index(run.value("method.name")))
+
+
+@pytest.fixture(scope="module")
+def trained(runs):
+    return [Trained(run) for run in runs]
+
+
+def columns(path):
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def test_a_trained_run_answers_as_it_was_tested(trained):
+    for one in trained:
+        answers = one.answers("test", 10**9)
+        accuracy = (answers.logits.argmax(1) == answers.targets).float().mean().item()
+        assert accuracy == pytest.approx(one.result["test/acc_last"])
+        assert answers.losses.mean().item() == pytest.approx(one.result["test/loss_last"], rel=1e-4)
+        assert len(one.answers("test", 7).targets) == 7
+
+
+def test_first_answers_are_those_before_training(trained):
+    """With a pattern of zeros, the first predictions of full are those of the bare network."""
+    full = trained[METHODS.index("full")]
+    bare, _, _ = full.without_prompt("train", 50)
+    torch.testing.assert_close(full.first_answers("train", 50).source_logits, bare)
+    after = full.answers("train", 50).source_logits  # and the trained weights are back
+    assert not torch.allclose(after, bare)
+    torch.testing.assert_close(full.answers("train", 50).source_logits, after)
+
+
+def test_loss_change_is_final_minus_initial(trained):
+    _, changes, summary = of_group.loss_change(trained, 200)
+    assert list(changes) == [*METHODS, "fc"]
+    one = trained[2]
+    first, last = one.first_answers("train", 200), one.answers("train", 200)
+    expected = cross_entropy(last.logits, last.targets, reduction="none")
+    expected -= cross_entropy(first.logits, first.targets, reduction="none")
+    np.testing.assert_allclose(changes["smm"], expected.numpy(), rtol=1e-5, atol=1e-6)
+    rising = dict(zip(summary["method"], summary["share that rises (%)"], strict=True))
+    assert rising["smm"] == pytest.approx(100 * (expected > 0).float().mean().item())
+
+
+def test_a_fully_connected_layer_learns_what_can_be_separated():
+    torch.manual_seed(0)
+    targets = torch.arange(300) % 3
+    features = torch.eye(3)[targets] + 0.1 * torch.randn(300, 3)
+    assert (of_group.fully_connected_change(features, targets) < 0).all()
+
+
+def test_separation_knows_good_from_bad():
+    targets = np.arange(200) % 4
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(200, 4))
+    apart = of_group.separation(20 * np.eye(4)[targets] + noise, targets)
+    mixed = of_group.separation(noise, targets)
+    assert apart[0] > 0.7 > mixed[0]
+    assert apart[1] == 100
+    assert mixed[1] < 50
+
+
+def test_confidence_takes_the_images_where_methods_differ(trained):
+    _, data = of_group.confidence(trained, None, 100)
+    found = torch.stack([one.answers("train", 100).confidences for one in trained])
+    assert data["image"] == found.std(0).topk(4).indices.tolist()
+    for row, method in enumerate(METHODS):
+        np.testing.assert_allclose(data[method], found[row, data["image"]].numpy())
+    _, chosen = of_group.confidence(trained, [5, 1], 100)
+    assert chosen["image"] == [5, 1]
+
+
+def test_confusion_and_mapping_count_all_images(trained):
+    one = trained[2]
+    _, data = of_run.confusion(one)
+    assert data["counts"].sum() == 100
+    accuracy = np.trace(data["counts"]) / 100
+    assert accuracy == pytest.approx(one.result["test/acc_last"])
+    _, data = of_run.mapping(one)
+    assert data["counts"].shape == (10, 10)
+    assert data["counts"].sum() <= 200
+    assert data["names"][3].startswith("3 \N{LEFTWARDS ARROW} ")
+
+
+def test_pictures_are_what_the_network_is_shown(trained):
+    one = trained[2]
+    arrays, names = pictures.panels(one, count=3)
+    assert list(arrays) == list(VIEWS)
+    assert names == ["0", "1", "2"]
+    transform = one.module.input_transform
+    std = transform.variance.sqrt().numpy()
+    expected = arrays["image"] + arrays["pattern"] * arrays["mask"] * std  # equation 3, in pixels
+    np.testing.assert_allclose(arrays["shown"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_looks():
+    picture = np.linspace(-2, 1, 48, dtype=np.float32).reshape(4, 4, 3)
+    seen = true_colours(picture, centred=True)
+    assert seen.min() == 0
+    assert seen.max() == pytest.approx(0.75)
+    assert true_colours(np.zeros((2, 2, 3), np.float32), centred=True).mean() == 0.5
+    ranks = equalised(picture, centred=True)
+    for channel in range(3):
+        np.testing.assert_allclose(np.sort(ranks[..., channel].ravel()), np.linspace(0, 1, 16))
+    assert (equalised(np.ones((2, 2, 3), np.float32), centred=False) == 0.5).all()
+
+
+def test_patch_sizes_with_bands_and_lines(tmp_path):
+    made = [
+        run(
+            tmp_path,
+            result(method="smm", seed=seed, accuracy=value, config__method__patch_size=size),
+        )
+        for size, values in ((4, (0.5, 0.7)), (8, (0.6, 0.6)))
+        for seed, value in enumerate(values)
+    ]
+    made.append(run(tmp_path, result(method="full", accuracy=0.4)))
+    _, data = of_results.patch_size(made)
+    assert data["method"] == ["smm", "smm", "full"]
+    assert data["patch size"] == [4, 8, None]
+    assert data["mean"] == pytest.approx([60, 60, 40])
+    assert data["std"] == pytest.approx([np.sqrt(200), 0, 0])
+    assert data["n"] == [2, 2, 1]
+
+
+def test_figures_are_files_with_their_data(tmp_path):
+    figure = new_figure()
+    figure.subplots().plot([1, 2])
+    path = save(figure, tmp_path / "a", {"x": [1, 2], "y": [3.5, 4]})
+    assert path.name == "a.png"
+    assert columns(tmp_path / "a.csv") == {"x": ["1", "2"], "y": ["3.5", "4.0"]}
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(path) as image:
+        assert image.width == 680
+    save(figure, tmp_path / "b", {"x": np.zeros((2, 2))})
+    with np.load(tmp_path / "b.npz") as archive:
+        assert archive["x"].shape == (2, 2)
+
+
+def test_methods_keep_their_look():
+    assert len({colour(method) for method in METHODS}) == len({marker(m) for m in METHODS}) == 3
+    assert colour("unheard of") == "#999999"
+
+
+def test_the_command_draws_everything(runs, monkeypatch, capsys):
+    root = runs[0].folder.parent
+    monkeypatch.setattr("sys.argv", ["figures", str(root), "--limit", "120"])
+    monkeypatch.delenv("DISPLAY", raising=False)
+    command.main()
+    made = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(made) == 4 + 3 * 3
+    for path in made:
+        assert path.with_suffix(".pdf").exists()
+        assert path.with_suffix(".csv").exists() or path.with_suffix(".npz").exists()
+    folder = root / f"reports/Runs_in_{root.name}/figures"
+    scores = columns(folder / "embedding-digits-scores.csv")
+    assert scores["method"] == ["none", *sorted(METHODS)]
+    monkeypatch.setattr("sys.argv", ["figures", str(runs[2].folder), "--only", "curves"])
+    command.main()
+    assert capsys.readouterr().out.strip() == str(runs[2].folder / "figures/curves.png")
+    assert columns(runs[2].folder / "figures/curves.csv")["epoch"] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smok"], r"experiment: unknown"),
+        (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: conf"),
+        (["smoke", "--limit", "0"], r"--limit: must be at least 1"),
+        (["smoke", "paths.root=nowhere"], r"figures: no run of smoke is finished"),
+    ],
+)
+def test_wrong_commands_are_answered(monkeypatch, arguments, message):
+    from smm_lightning.errors import UserError
+
+    monkeypatch.setattr("sys.argv", ["figures", *arguments])
+    with pytest.raises(UserError, match=message):
+        command.main()
