@@ -85,7 +85,13 @@ def test_the_workspace_is_whole():
     from smm_lightning.dashboard import workspace
 
     text = workspace("team", "project")._to_model().model_dump_json(by_alias=True)
-    for word in ("test/acc", "mask/mean_red", "pictures/masks", "mapping/changed", "method.value.name"):
+    for word in (
+        "test/acc",
+        "mask/mean_red",
+        "pictures/masks",
+        "mapping/changed",
+        "method.value.name",
+    ):
         assert word in text, word
     names = {
         section["name"]
