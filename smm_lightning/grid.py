@@ -60,8 +60,7 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     if experiment not in known:
         raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
     cli.register_resolvers()
-    decisive = [o for o in overrides if not o.lstrip("+~").startswith(_WHERE)]
-    arguments = [f"experiment={experiment}", *cli.without_nulls(decisive, config_dir)]
+    arguments = [f"experiment={experiment}", *cli.without_nulls(decisive(overrides), config_dir)]
     cli.check_overrides(arguments, config_dir, "train")
     with _hydra(config_dir):
         fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
@@ -80,6 +79,11 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     if twice:
         raise problem(experiment, "two jobs are the same run", twice[0], "Leave one of them out.")
     return jobs
+
+
+def decisive(overrides: Sequence[str]) -> list[str]:
+    """Those that say which runs there are, not where they run."""
+    return [o for o in overrides if not o.lstrip("+~").startswith(_WHERE)]
 
 
 def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> Iterator[Job]:

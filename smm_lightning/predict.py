@@ -26,10 +26,13 @@ from smm_lightning.dataset.splits import decoded
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.export import FACTS
 from smm_lightning.files import write_atomically
+from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.prompt import device_of, read_prompt, rebuild
+from smm_lightning.speed import AUTOCAST, precision_for
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")
+_PRECISIONS = ("32-true", "auto", *AUTOCAST)
 
 
 class Model:
@@ -49,23 +52,34 @@ class Model:
         self.class_names = class_names
 
 
-def load_model(path: Path, device: torch.device, weights: str | None = None) -> Model:
+def load_model(
+    path: Path, device: torch.device, weights: str | None = None, precision: str = "32-true"
+) -> Model:
     """A checkpoint, a run's folder, or an export.
 
     Args:
         path: of it.
         device: to compute on; an ``.onnx`` is computed on the CPU.
         weights: a local file of the frozen weights, for checkpoints and prompts.
+        precision: of checkpoints and prompts; ``auto`` as in training.
 
     Raises:
         UserError: If the file is missing, damaged, or of another kind.
     """
+    if path.suffix in (".pt2", ".onnx") and precision != "32-true":
+        raise problem("--precision", "an export has its own, 32-true", precision)
     if path.suffix == ".pt2":
         return _torch_model(path, device)
     if path.suffix == ".onnx":
         return _onnx_model(path)
     classifier = rebuild(read_prompt(path), weights).to(device)
-    return Model(classifier.probabilities, classifier.input_size, classifier.class_names)
+    half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.network))
+
+    def confidences(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, half, enabled=half is not None):
+            return classifier.probabilities(images)
+
+    return Model(confidences, classifier.input_size, classifier.class_names)
 
 
 def _torch_model(path: Path, device: torch.device) -> Model:
@@ -216,14 +230,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="32-true")
     parser.add_argument("--weights", help="a local file of the frozen weights")
     options = parser.parse_args()
     for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
         if getattr(options, name) < least:
             field = f"--{name.replace('_', '-')}"
             raise problem(field, f"must be at least {least}", getattr(options, name))
+    keep_freed_memory()
     paths = files_of(options.images)
-    model = load_model(options.model, device_of(options.device), options.weights)
+    device = device_of(options.device)
+    model = load_model(options.model, device, options.weights, options.precision)
     settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
     rows = []
     # On the error stream: the result may be piped on.

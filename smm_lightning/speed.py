@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+# Of autocast, by Lightning's names of precisions; others compute as they are.
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _AMPERE = 8  # CUDA compute capability from which on there are bfloat16 units
 
 

@@ -31,15 +31,16 @@ ALLOWED = {
     **dict.fromkeys(CONCEPTS, BASICS),
     "dataset": BASICS | {"catalog"},
     "prepare": {"catalog", "dataset", "errors"},
-    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "speed"},
+    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "predict", "prompt", "speed"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "errors", "mapping", "method"},
     "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
     "export": {"classifier", "cli", "errors", "prompt"},
-    "predict": BASICS | {"cli", "dataset", "export", "prompt"},
+    "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "speed"},
     "dashboard": {"cli", "errors"},
-    "figures": BASICS | {"assembly", "checkpoint", "cli", "mapping", "report", "result", "views"},
+    "figures": BASICS
+    | {"assembly", "checkpoint", "cli", "host_memory", "mapping", "report", "result", "views"},
     "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "speed"},
     "assembly": CONCEPTS
     | {"errors", "module", "optimizer", "speed"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 
 import train as entry
 from smm_lightning.callbacks.panels import Panels, mask_statistics, picture_rows
@@ -46,6 +47,7 @@ def test_an_offline_wandb_run_holds_everything(composed, tmp_path, monkeypatch):
     options = [*SMALL, "epochs=3", "logger=wandb", "logger.mode=offline", "panels_every_n_epochs=2"]
     cfg = composed(*options)
     entry.train(cfg)
+    wandb.teardown()  # its server would serve the programs that later tests start
     (file,) = tmp_path.rglob("run-*.wandb")
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json"]
     done = subprocess.run([*command, str(file.parent)], capture_output=True, text=True, check=True)

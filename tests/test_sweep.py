@@ -131,9 +131,10 @@ def test_within_one_process_runs_leave_no_trace(monkeypatch):
     assert dict(os.environ) == before
     assert not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
-    with sweep.threads(1):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() != 1 or os.cpu_count() == 1
+    number = torch.get_num_threads()
+    with sweep.threads(number + 1):
+        assert torch.get_num_threads() == number + 1
+    assert torch.get_num_threads() == number
 
 
 def test_a_sweep_within_one_process(tmp_path):

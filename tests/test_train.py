@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import train as entry
+from smm_lightning.callbacks import BestCheckpoint
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.result import read_result
 from tests.dataset.test_dataset import write_images
@@ -125,10 +126,9 @@ def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monk
     one, other = (read_checkpoint(Path(c.paths.run) / "last.ckpt") for c in (whole, cut))
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
-    timed = ("time/epoch_s", "time/mapping_s")
     histories = [
         [
-            {k: v for k, v in row.items() if k not in timed}
+            {k: v for k, v in row.items() if not k.startswith("time/")}
             for row in read_result(Path(c.paths.run))["history"]
         ]
         for c in (whole, cut)
@@ -268,6 +268,29 @@ def test_csv_logger(composed):
     entry.train(cfg)
     rows = read_csv(Path(cfg.paths.run) / "csv" / "metrics.csv")
     assert any(row.get("test/acc") for row in rows)
+
+
+def test_the_best_epoch_moves_along_into_another_folder(tmp_path):
+    first = BestCheckpoint(tmp_path / "first")
+    first.best_model_path = first.kth_best_model_path = str(tmp_path / "first/best.ckpt")
+    first.best_model_score = torch.tensor(0.5)
+    first.best_k_models = {first.best_model_path: first.best_model_score}
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first/best.ckpt").write_bytes(b"weights")
+
+    second = BestCheckpoint(tmp_path / "second")
+    second.load_state_dict(first.state_dict())
+    moved = tmp_path / "second/best.ckpt"
+    assert moved.read_bytes() == b"weights"
+    assert second.best_k_models == {str(moved): torch.tensor(0.5)}
+    assert second.best_model_path == second.kth_best_model_path == str(moved)
+    assert (tmp_path / "first/best.ckpt").exists()
+
+    (tmp_path / "first/best.ckpt").unlink()
+    third = BestCheckpoint(tmp_path / "third")
+    third.load_state_dict(first.state_dict())
+    assert third.best_model_path == ""
+    assert third.best_k_models == {}
 
 
 def test_wandb_works_offline_without_a_key(tmp_path):

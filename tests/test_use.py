@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,36 @@ def test_predictions_of_files(trained, tmp_path):
     assert [row.get("error") for row in workers] == [row.get("error") for row in rows]
 
 
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
+def test_predictions_in_16_bits(trained, tmp_path):
+    run, module = trained
+    images = images_for(module)
+    exact, rounded = (
+        load_model(run, CPU, precision=precision).confidences(images)
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.05)
+    with pytest.raises(UserError, match=r"--precision: an export has its own"):
+        load_model(tmp_path / "model.onnx", CPU, precision="auto")
+
+
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
+def test_the_benchmark_of_predictions(trained, tmp_path, monkeypatch, capsys):
+    from smm_lightning.benchmark import prediction
+
+    for number in range(3):
+        write_image(tmp_path / f"{number}.png")
+    arguments = [str(trained[0]), str(tmp_path), "--batch", "2", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", ["prediction", *arguments, "--repetitions", "2"])
+    prediction.main()
+    text = capsys.readouterr().out
+    assert "3 files" in text
+    rows = dict(re.findall(r"^\| ([a-z ]+) \| ([\d.]+) \(", text, flags=re.M))
+    assert list(rows) == ["frozen network alone", "with prompt and mapping", "from files"]
+    assert all(float(value) > 0 for value in rows.values())
+
+
 def test_rows_as_table_csv_and_json():
     rows = [
         {"file": "a,b.png", "classes": [{"class": "cat", "confidence": 0.75}]},
@@ -240,7 +271,7 @@ def test_any_classifier_can_be_wrapped_and_trained_in_a_loop_of_ones_own():
     targets = torch.arange(40) % 2
     images = torch.rand(40, 3, 32, 32) * 0.4 + 0.5 * targets.view(-1, 1, 1, 1)
     loader = [(images[:20], targets[:20]), (images[20:], targets[20:])]
-    adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.01)
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(6):
         model.refit(loader)

@@ -10,10 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smm_lightning.benchmark.measure import peak_memory, seconds_a_call
 from smm_lightning.benchmark.setting import Setting, spec_of
-from smm_lightning.speed import fuses_attention, precision_for
+from smm_lightning.speed import AUTOCAST, fuses_attention, precision_for
 
 Network = Callable[[torch.Tensor], torch.Tensor]
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def _candidates(setting: Setting, precision: str) -> Iterator[tuple[str, Callabl
     for option in ("channels_last", "folded", "fast_stem"):
         options[option] = True
         yield f"+ {option}", _step(setting, spec_of(setting, **options).build())
-    half = HALF.get(precision)
+    half = AUTOCAST.get(precision)
     network = spec_of(setting).build()
     if half is not None:
         yield f"+ {precision}", _step(setting, network, half)
@@ -86,7 +85,7 @@ def ceilings(setting: Setting) -> dict[str, float]:
     network = spec.build().to(device)
     network.fuse_attention(fused=False)  # a fused kernel's operations are not all counted
     precision = precision_for(setting.precision, device, network.network)
-    half = HALF.get(precision)
+    half = AUTOCAST.get(precision)
     side = 8192 if device.type == "cuda" else 2048
     square = torch.rand(side, side, device=device, dtype=half or torch.float32)
     block = torch.rand(2**28 if device.type == "cuda" else 2**26, device=device)

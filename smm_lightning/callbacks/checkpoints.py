@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from smm_lightning.errors import problem
+from smm_lightning.files import write_atomically
 
 
 class LastCheckpoint(Checkpoint):
@@ -66,3 +67,23 @@ class BestCheckpoint(ModelCheckpoint):
         splits = trainer.datamodule.evaluation_splits  # type: ignore[attr-defined]
         self.monitor = "val/acc" if "val" in splits else "test/acc"
         super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best epoch so far along into another or a moved folder, which Lightning drops.
+
+        Where its file is gone, the best is sought among the epochs to come.
+        """
+        assert self.dirpath is not None
+        old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
+        if old != new and old.is_file():
+            write_atomically(new, old.read_bytes())
+        if old != new and new.is_file():
+            score = state_dict["best_model_score"]
+            state_dict = {
+                **state_dict,
+                **dict.fromkeys(("best_model_path", "kth_best_model_path"), str(new)),
+                "best_k_models": {str(new): score},
+                "dirpath": self.dirpath,
+            }
+        if self.dirpath == state_dict["dirpath"]:
+            super().load_state_dict(state_dict)

@@ -18,11 +18,12 @@ from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import save, write_columns
 from smm_lightning.figures.trained import Trained
-from smm_lightning.report.__main__ import runs_of
+from smm_lightning.host_memory import keep_freed_memory
+from smm_lightning.report.__main__ import folder_of, runs_of, title_of
+from smm_lightning.report.page import FIGURES_OF_RUN as OF_RUN
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.result import read_result
 
-OF_RUN = ("pictures", "mapping", "confusion", "curves")
 OF_GROUP = ("training", "patch_size", "confidence", "loss_change", "embedding")
 
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--images", help="confidence: numbers of training images, such as 3,17")
     parser.add_argument("--limit", type=int, default=5000, help="training images (default 5000)")
     options = parser.parse_args()
+    keep_freed_memory()
     only = [name for name in options.only.split(",") if name] or [*OF_RUN, *OF_GROUP]
     for name in only:
         if name not in OF_RUN + OF_GROUP:
@@ -53,10 +55,11 @@ def main() -> None:
         figures_of_run(_run(place), only)
         return
     if place.is_dir():
-        runs, folder = runs_below(place), place / "reports" / f"Runs_in_{place.name}"
+        runs, folder = runs_below(place), folder_of(place, f"Runs in {place.name}")
     else:
         found, _, root = runs_of(options.what, options.overrides)
-        runs, folder = [r for r in found if r.result is not None], root / "reports" / options.what
+        runs = [run for run in found if run.result is not None]
+        folder = folder_of(root, title_of(options.what, options.overrides))
     if not runs:
         raise UserError(f"figures: no run of {options.what} is finished.")
     figures_of_group(runs, folder / "figures", only, numbers, options.limit)

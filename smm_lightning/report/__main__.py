@@ -4,6 +4,7 @@ Written as Markdown, CSV, LaTeX and a page, below ``reports`` of the folder of t
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,23 @@ def main() -> None:
         runs = sorted(runs_below(root), key=printed_order)
         title, layout = f"Runs in {root.name}", Layout()
     else:
-        title = options.what
+        title = title_of(options.what, options.overrides)
         runs, layout, root = runs_of(options.what, options.overrides)
-    folder = write_report(title, runs, layout, root / "reports")
+    folder = write_report(title, runs, layout, folder_of(root, title))
     print((folder / "report.md").read_text())
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
+
+
+def title_of(experiment: str, overrides: Sequence[str]) -> str:
+    """The experiment, and what was changed on the command line."""
+    from smm_lightning.grid import decisive
+
+    return " ".join([experiment, *decisive(overrides)])
+
+
+def folder_of(root: Path, title: str) -> Path:
+    """Of a report and its figures, below the folder of the runs: another grid has another one."""
+    return root / "reports" / re.sub(r"[^\w=.,+-]", "_", title)[:200]
 
 
 def runs_of(experiment: str, overrides: Sequence[str]) -> tuple[list[Run], Layout, Path]:
@@ -64,22 +77,21 @@ def runs_of(experiment: str, overrides: Sequence[str]) -> tuple[list[Run], Layou
 
 
 def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) -> Path:
-    """All formats, each in one step, below ``folder``.
+    """All formats, each in one step, into ``folder``.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     tables = tables_of(runs, layout)
     report = Report(title, tables, notes_of(runs, tables))
-    own = folder / title.replace(" ", "_")
     for name, text in (
         ("report.md", markdown(report)),
         ("report.csv", as_csv(report)),
         ("report.tex", latex(report)),
-        ("report.html", page(report, runs, own)),
+        ("report.html", page(report, runs, folder)),
     ):
-        write_atomically(own / name, text.encode())
-    return own
+        write_atomically(folder / name, text.encode())
+    return folder
 
 
 if __name__ == "__main__":

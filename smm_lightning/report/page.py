@@ -10,7 +10,8 @@ from smm_lightning.report.comparison import comparisons
 from smm_lightning.report.render import COMPARED, Report, compared_row, heading, label, shown_rows
 from smm_lightning.report.runs import Run
 
-_MOST_PICTURES = 24  # a page of hundreds of runs would be too large to send
+FIGURES_OF_RUN = ("pictures", "mapping", "confusion", "curves")
+_MOST_FIGURES = 64  # a page of hundreds of runs would be too large to send
 
 
 def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
@@ -18,11 +19,11 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
 
     Args:
         report: its tables and notes.
-        runs: whose pictures (``figures/*.png`` of a run) are shown, the first ones if many.
-        folder: of the report, whose own pictures come first.
+        runs: whose figures (in ``figures`` of a run) are shown, the first ones if there are many.
+        folder: of the report, whose own figures come first.
     """
-    places = [folder, *(run.folder for run in runs)]
-    pictures = [path for place in places for path in sorted((place / "figures").glob("*.png"))]
+    found = figures_of(runs, folder)
+    shown = found[:_MOST_FIGURES]
     environment = Environment(loader=PackageLoader("smm_lightning.report", "."), autoescape=True)
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -36,12 +37,22 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
             for table in report.tables
         ],
         compared=COMPARED,
-        pictures=[
-            (
-                f"{path.parent.parent.name}: {path.stem}",
-                base64.b64encode(path.read_bytes()).decode(),
-            )
-            for path in pictures[:_MOST_PICTURES]
-        ],
-        pictures_left=max(0, len(pictures) - _MOST_PICTURES),
+        figures={
+            title: [
+                (path.parent.parent.name, path.stem, base64.b64encode(path.read_bytes()).decode())
+                for own, path in shown
+                if own == title
+            ]
+            for title, _ in shown
+        },
+        figures_left=len(found) - len(shown),
     )
+
+
+def figures_of(runs: Sequence[Run], folder: Path) -> list[tuple[str, Path]]:
+    """Headings and files: comparisons first, then of the runs one kind after the other."""
+    found = [("Comparisons", path) for path in sorted((folder / "figures").glob("*.png"))]
+    for kind in FIGURES_OF_RUN:
+        paths = (run.folder / "figures" / f"{kind}.png" for run in runs)
+        found += [(f"Runs: {kind}", path) for path in paths if path.is_file()]
+    return found
