@@ -41,10 +41,11 @@ def main() -> None:
 
 
 def title_of(experiment: str, overrides: Sequence[str]) -> str:
-    """The experiment, and what was changed on the command line."""
+    """The experiment, and what was changed on the command line, but for places."""
     from smm_lightning.grid import decisive
 
-    return " ".join([experiment, *decisive(overrides)])
+    changed = [override for override in decisive(overrides) if not override.startswith("paths.")]
+    return " ".join([experiment, *changed])
 
 
 def folder_of(root: Path, title: str) -> Path:

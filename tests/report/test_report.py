@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smm_lightning.errors import UserError
-from smm_lightning.report.__main__ import runs_of, write_report
+from smm_lightning.report.__main__ import folder_of, runs_of, title_of, write_report
 from smm_lightning.report.comparison import comparisons
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -293,6 +293,15 @@ def test_names_cannot_break_out_of_the_page(tmp_path):
     runs = made({("<script>alert(1)</script>", "smm"): (0.5,)})
     report = Report("t", tables_of(runs, LAST), [])
     assert "<script>" not in page(report, runs, tmp_path)
+
+
+def test_the_report_of_a_changed_grid_does_not_replace_that_of_the_whole(tmp_path):
+    whole = title_of("smoke", ["hydra/launcher=ray_cpus", "paths.root=elsewhere"])
+    changed = title_of("smoke", ["method=smm,full", "dataset.source.root=/a b"])
+    assert (whole, changed) == ("smoke", "smoke method=smm,full dataset.source.root=/a b")
+    assert folder_of(tmp_path, whole) == tmp_path / "reports/smoke"
+    name = "smoke_method=smm,full_dataset.source.root=_a_b"
+    assert folder_of(tmp_path, changed) == tmp_path / "reports" / name
 
 
 def test_a_folder_is_reported_from_its_files(tmp_path):
