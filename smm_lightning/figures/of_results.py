@@ -53,7 +53,9 @@ def patch_size(runs: Sequence[Run]) -> tuple[Figure, Data]:
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
     axis.set(
-        xlabel="patch size", ylabel="test accuracy (%)", title=str(runs[0].value("dataset.name"))
+        xlabel="patch size",
+        ylabel="test accuracy (%)",
+        title=f"{runs[0].value('dataset.name')}, {len(runs)} runs",
     )
     axis.legend()
     return figure, data
@@ -69,7 +71,7 @@ def training(runs: Sequence[Run]) -> tuple[Figure, Data]:
     for run in runs:
         assert run.result is not None
         groups[str(run.value("method.name"))].append(run.result)
-    figure = new_figure(2 * COLUMN, 2.3)
+    figure = new_figure(2 * COLUMN, 2.7)
     left, right = figure.subplots(1, 2)
     data: Data = {name: [] for name in ("method", "n", "train", "train std", "test", "test std")}
     for place, (method, results) in enumerate(groups.items()):
@@ -104,7 +106,7 @@ def training(runs: Sequence[Run]) -> tuple[Figure, Data]:
             data[name].append(value)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", title="training loss")
-    left.legend(ncols=2)
+    figure.legend(loc="outside lower center", ncols=4)
     right.set_xticks(
         [0.2 + place for place in range(len(groups))],
         list(groups),
@@ -113,5 +115,5 @@ def training(runs: Sequence[Run]) -> tuple[Figure, Data]:
         fontsize=6,
     )
     right.set_title("accuracy (%): training, and test (hatched)")
-    figure.suptitle(str(runs[0].value("dataset.name")), fontsize=8)
+    figure.suptitle(f"{runs[0].value('dataset.name')}, {len(runs)} runs", fontsize=8)
     return figure, data

@@ -61,6 +61,7 @@ class Trained:
         self._parts.module.eval().to(self.device)
         self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}
         self._after = read_checkpoint(run.folder / "last.ckpt")["state_dict"]
+        self._known: dict[tuple[str, int], Answers] = {}
         self.restore()
 
     @property
@@ -92,8 +93,10 @@ class Trained:
         return torch.cat([images for images, _ in found]), torch.cat([t for _, t in found])
 
     def answers(self, split: str, count: int) -> Answers:
-        """Of the trained classifier about the first ``count`` images of a split."""
-        return self._answers(*self._source_logits(split, count))
+        """Of the trained classifier about the first ``count`` images of a split; asked once."""
+        if (split, count) not in self._known:
+            self._known[split, count] = self._answers(*self._source_logits(split, count))
+        return self._known[split, count]
 
     def first_answers(self, split: str, count: int) -> Answers:
         """As before training: the prompt at its start, the mapping counted on these images."""
