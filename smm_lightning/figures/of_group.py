@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smm_lightning.figures.style import COLUMN, colour, new_figure
+from smm_lightning.figures.style import COLUMN, colour, look_of_class, new_figure
 from smm_lightning.figures.trained import Trained
 
 Data = dict[str, Any]
@@ -146,10 +146,10 @@ def embedding(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
         plane = TSNE(init="pca", random_state=0, perplexity=min(30, len(array) // 4)).fit_transform(
             reduced
         )
-        axis.scatter(
-            *plane.T, c=targets.numpy(), s=1.5, cmap="tab20", linewidths=0, rasterized=True
-        )
-        axis.set_title(f"{method}: 5-NN {accuracy:.1f} %, silh. {silhouette:.3f}", fontsize=6)
+        for number in np.unique(targets.numpy()):
+            own = plane[targets.numpy() == number]
+            axis.scatter(*own.T, s=2, **look_of_class(int(number)), linewidths=0, rasterized=True)
+        axis.set_title(f"{method}\n5-NN {accuracy:.1f} %, silhouette {silhouette:.3f}", fontsize=6)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.grid(visible=False)

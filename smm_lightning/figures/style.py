@@ -53,6 +53,12 @@ def marker(method: str) -> str:
     return _MARKERS[_METHODS.index(method)] if method in _METHODS else "o"
 
 
+def look_of_class(number: int) -> dict[str, str]:
+    """Colour and marker of a class: 64 that differ."""
+    turn, place = divmod(number, len(_COLOURS))
+    return {"color": _COLOURS[place], "marker": _MARKERS[turn % len(_MARKERS)]}
+
+
 def save(figure: Figure, path: Path, data: Mapping[str, Any]) -> Path:
     """Write ``<path>.png``, ``<path>.pdf`` and the data: a CSV of columns, or ``.npz`` of arrays.
 
