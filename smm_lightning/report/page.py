@@ -52,14 +52,13 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
 
 
 def embedded(path: Path) -> str:
-    """A picture as an address that holds it, a few times smaller than the PNG.
-
-    Raises:
-        OSError: If it is no picture.
-    """
+    """A picture as an address that holds it, a few times smaller than the PNG."""
     buffer = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(buffer, "WEBP", quality=80)
+    try:
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(buffer, "WEBP", quality=80)
+    except OSError:  # damaged; its caption shows which
+        return "data:,"
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from smm_lightning.errors import UserError
 from smm_lightning.report.__main__ import folder_of, runs_of, title_of, write_report
@@ -280,12 +281,16 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
     runs, report = table_1()
     folder = tmp_path / "reports"
     (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "curve.png").write_bytes(b"\x89PNG")
+    (folder / "figures" / "damaged.png").write_bytes(b"\x89PNG")
+    Image.new("RGB", (30, 20), "red").save(folder / "figures" / "whole.png")
     text = page(report, runs, folder)
     assert text.count("<tr") - text.count("<thead>") == 2 * 2 + 2 * 1
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "<script" not in text
-    assert "data:image/png;base64,iVBORw==" in text
+    assert re.findall(r'alt="(\w+), reports" src="(data:[^"]{0,12})', text) == [
+        ("damaged", "data:,"),
+        ("whole", "data:image/webp;b"),
+    ]
     assert "n = 0 of 1" in text
 
 
