@@ -25,12 +25,13 @@ def confidence(
 
     Args:
         runs: one for each method.
-        numbers: of the images; ``None`` takes the four about which the methods differ most.
+        numbers: of the images; ``None`` takes four about which the methods differ most.
         limit: images to choose from.
     """
-    answers = torch.stack([trained.answers("train", limit).confidences for trained in runs])
-    chosen = list(numbers or answers.std(0).topk(min(4, answers.shape[1])).indices.tolist())
-    found = answers.numpy()
+    answers = [trained.answers("train", limit) for trained in runs]
+    confidences = torch.stack([answer.confidences for answer in answers])
+    chosen = list(numbers or most_different(confidences, answers[0].targets, 4))
+    found = confidences.numpy()
     largest = {trained.module.input_transform.input_size: trained for trained in runs}
     images, targets = largest[max(largest)].images("train", max(chosen) + 1)
     names = largest[max(largest)].class_names
@@ -49,6 +50,20 @@ def confidence(
     axes[1, 0].set_xlabel("confidence of the true class", fontsize=6, loc="left")
     figure.suptitle(_title(runs), fontsize=7)
     return figure, {"image": [*chosen], **{m: found[i, chosen] for i, m in enumerate(methods)}}
+
+
+def most_different(confidences: Tensor, targets: Tensor, count: int) -> list[int]:
+    """Images about which the methods differ most, one of a class.
+
+    Args:
+        confidences: (methods, N) of the true class.
+        targets: (N,) true classes.
+        count: how many, at most.
+    """
+    first_of_class: dict[int, int] = {}
+    for number in confidences.std(0).argsort(descending=True, stable=True).tolist():
+        first_of_class.setdefault(int(targets[number]), number)
+    return list(first_of_class.values())[:count]
 
 
 def loss_change(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:

@@ -101,11 +101,18 @@ def test_separation_knows_good_from_bad():
 def test_confidence_takes_the_images_where_methods_differ(trained):
     _, data = of_group.confidence(trained, None, 100)
     found = torch.stack([one.answers("train", 100).confidences for one in trained])
-    assert data["image"] == found.std(0).topk(4).indices.tolist()
+    assert data["image"][0] == found.std(0).argmax().item()
+    targets = trained[0].answers("train", 100).targets
+    assert len(set(targets[data["image"]].tolist())) == 4
     for row, method in enumerate(METHODS):
         np.testing.assert_allclose(data[method], found[row, data["image"]].numpy())
     _, chosen = of_group.confidence(trained, [5, 1], 100)
     assert chosen["image"] == [5, 1]
+
+
+def test_one_image_of_a_class_is_chosen():
+    confidences = torch.tensor([[0.1, 0.2, 0.3, 0.5], [0.9, 0.9, 0.8, 0.6]])
+    assert of_group.most_different(confidences, torch.tensor([1, 1, 0, 2]), 2) == [0, 2]
 
 
 def test_confusion_and_mapping_count_all_images(trained):
