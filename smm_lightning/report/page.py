@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -13,6 +14,7 @@ from smm_lightning.report.render import COMPARED, Report, compared_row, heading,
 from smm_lightning.report.runs import Run
 
 FIGURES_OF_RUN = ("pictures", "mapping", "confusion", "curves")
+_WIDE = 1.4  # times as wide as high
 _MOST_FIGURES = 64  # a page of hundreds of runs would be too large to send
 
 
@@ -51,15 +53,30 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
     )
 
 
-def embedded(path: Path) -> str:
-    """A picture as an address that holds it, a few times smaller than the PNG."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture within the page.
+
+    Attributes:
+        address: that holds the whole picture.
+        wide: whether it needs more than a column.
+    """
+
+    address: str
+    wide: bool
+
+
+def embedded(path: Path) -> Picture:
+    """The picture of a PNG, a few times smaller."""
     buffer = io.BytesIO()
     try:
         with Image.open(path) as picture:
+            wide = picture.width > _WIDE * picture.height
             picture.convert("RGB").save(buffer, "WEBP", quality=80)
     except OSError:  # damaged; its caption shows which
-        return "data:,"
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+        return Picture("data:,", wide=False)
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(f"data:image/webp;base64,{content}", wide)
 
 
 def figures_of(runs: Sequence[Run], folder: Path) -> list[tuple[str, Path]]:
