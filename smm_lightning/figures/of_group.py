@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from smm_lightning.figures.trained import Trained
 Data = dict[str, Any]
 _NEIGHBOURS = 5
 _FOLDS = 5
+_MOST_NAMES = 12  # of classes, in a small picture
 
 
 def confidence(
@@ -164,6 +166,15 @@ def embedding(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
         for number in np.unique(targets.numpy()):
             own = plane[targets.numpy() == number]
             axis.scatter(*own.T, s=2, **look_of_class(int(number)), linewidths=0, rasterized=True)
+            if len(runs[0].class_names) <= _MOST_NAMES:
+                axis.annotate(
+                    runs[0].class_names[number],
+                    np.median(own, axis=0),
+                    fontsize=6,
+                    ha="center",
+                    va="center",
+                    path_effects=[withStroke(linewidth=1.5, foreground="white")],
+                )
         axis.set_title(f"{method}\n5-NN {accuracy:.1f} %, silhouette {silhouette:.3f}", fontsize=6)
         axis.set_xticks([])
         axis.set_yticks([])
