@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from smm_lightning import sweep
 from tests.resume.killing import differences, outcome
@@ -172,3 +173,17 @@ def test_a_cluster_job_saves_goes_back_into_the_queue_and_ends_equal(tmp_path):
     assert re.search(r"going on from queued/digits-\S+/last.ckpt", logs)
     assert "epoch 2/2" in logs
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "queued")) == []
+
+
+def test_a_search_selects_on_val(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ("experiment=search", "hydra.sweeper.n_trials=2", "dataset=digits", *TINY)
+    done = run_program(*search, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
+    assert len(results) == 2
+    assert all(result["best/selected_on"] == "val" for result in results)
+    found = OmegaConf.load(tmp_path / "runs/optimization_results.yaml")
+    best = max(results, key=lambda result: result["val/acc"])
+    assert found.best_value == best["val/acc"]
+    assert "optimizer.pattern.lr" in found.best_params
