@@ -57,7 +57,7 @@ def patch_size(runs: Sequence[Run]) -> tuple[Figure, Data]:
         ylabel="test accuracy (%)",
         title=f"{runs[0].value('dataset.name')}, {len(runs)} runs",
     )
-    axis.legend()
+    figure.legend(loc="outside lower center", ncols=4)
     return figure, data
 
 
