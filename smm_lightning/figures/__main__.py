@@ -39,7 +39,9 @@ def main() -> None:
     )
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     parser.add_argument("--only", help="figures, separated by commas", default="")
-    parser.add_argument("--images", help="confidence: numbers of training images, such as 3,17")
+    parser.add_argument(
+        "--images", help="confidence: numbers of training images, such as 3,17", default=""
+    )
     parser.add_argument("--limit", type=int, default=5000, help="training images (default 5000)")
     options = parser.parse_args()
     keep_freed_memory()
@@ -49,7 +51,7 @@ def main() -> None:
             raise problem("--only", "unknown", name, did_you_mean(name, OF_RUN + OF_GROUP))
     if options.limit < 1:
         raise problem("--limit", "must be at least 1", options.limit)
-    numbers = [int(n) for n in options.images.split(",")] if options.images else None
+    numbers = _numbers(options.images)
     place = Path(options.what)
     if (place / "result.json").is_file():
         figures_of_run(_run(place), only)
@@ -63,6 +65,13 @@ def main() -> None:
     if not runs:
         raise UserError(f"figures: no run of {options.what} is finished.")
     figures_of_group(runs, folder / "figures", only, numbers, options.limit)
+
+
+def _numbers(text: str) -> list[int] | None:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isdecimal() for word in words):
+        raise problem("--images", "must be numbers, separated by commas", text)
+    return [int(word) for word in words] or None
 
 
 def figures_of_run(run: Run, only: Sequence[str]) -> None:

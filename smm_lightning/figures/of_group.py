@@ -11,6 +11,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from smm_lightning.errors import problem
 from smm_lightning.figures.style import COLUMN, colour, look_of_class, new_figure
 from smm_lightning.figures.trained import Trained
 
@@ -29,10 +30,15 @@ def confidence(
         runs: one for each method.
         numbers: of the images; ``None`` takes four about which the methods differ most.
         limit: images to choose from.
+
+    Raises:
+        UserError: If there is no image of such a number.
     """
     answers = [trained.answers("train", limit) for trained in runs]
     confidences = torch.stack([answer.confidences for answer in answers])
     chosen = list(numbers or most_different(confidences, answers[0].targets, 4))
+    if max(chosen) >= confidences.shape[1]:
+        raise problem("--images", f"must be below {confidences.shape[1]}", max(chosen))
     found = confidences.numpy()
     largest = {trained.module.input_transform.input_size: trained for trained in runs}
     images, targets = largest[max(largest)].images("train", max(chosen) + 1)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from smm_lightning.figures.style import COLUMN, new_figure
 from smm_lightning.figures.trained import Trained
@@ -28,12 +29,21 @@ def curves(run: Run) -> tuple[Figure, Data]:
     left, right = figure.subplots(1, 2)
     left.plot(epochs, data["train/loss"], color="#0072B2")
     left.set(xlabel="epoch", title="training loss")
-    for name, style in (("train/acc", "-"), ("val/acc", "-."), ("test/acc", "o--")):
+    looks = (
+        ("train/acc", "-", "#0072B2"),
+        ("val/acc", "-.", "#009E73"),
+        ("test/acc", "o--", "#D55E00"),
+    )
+    for name, style, colour in looks:
         if name in data:
             tested = ~np.isnan(data[name])
             percent = 100 * np.asarray(data[name])[tested]
-            right.plot(np.asarray(epochs)[tested], percent, style, ms=3, label=name.split("/")[0])
+            right.plot(
+                np.asarray(epochs)[tested], percent, style, ms=3, color=colour, label=name[:-4]
+            )
     right.set(xlabel="epoch", title="accuracy (%)")
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend()
     figure.suptitle(f"{run.value('method.name')}, run {run.result['run_key']}", fontsize=7)
     return figure, data

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 import train as entry
 from smm_lightning import cli
+from smm_lightning.errors import UserError
 from smm_lightning.figures import __main__ as command
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import colour, marker, new_figure, save
@@ -108,6 +109,8 @@ def test_confidence_takes_the_images_where_methods_differ(trained):
         np.testing.assert_allclose(data[method], found[row, data["image"]].numpy())
     _, chosen = of_group.confidence(trained, [5, 1], 100)
     assert chosen["image"] == [5, 1]
+    with pytest.raises(UserError, match=r"--images: must be below \d+ .got 9999."):
+        of_group.confidence(trained, [9999], 100)
 
 
 def test_one_image_of_a_class_is_chosen():
@@ -212,6 +215,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
         (["smok"], r"experiment: unknown"),
         (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: conf"),
         (["smoke", "--limit", "0"], r"--limit: must be at least 1"),
+        (["smoke", "--images", "a"], r"--images: must be numbers"),
         (["smoke", "paths.root=nowhere"], r"figures: no run of smoke is finished"),
     ],
 )
