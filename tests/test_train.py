@@ -293,6 +293,18 @@ def test_the_best_epoch_moves_along_into_another_folder(tmp_path):
     assert third.best_k_models == {}
 
 
+@pytest.mark.parametrize("folder", ["first", "second"])
+def test_a_best_file_of_a_later_epoch_is_not_taken_for_that_of_the_checkpoint(tmp_path, folder):
+    """Killed after the first test, whose best.ckpt is newer than the checkpoint in mid-epoch."""
+    untested = BestCheckpoint(tmp_path / "first").state_dict()
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "best.ckpt").write_bytes(b"later")
+    resumed = BestCheckpoint(tmp_path / folder)
+    resumed.load_state_dict(untested)
+    assert resumed.best_model_path == ""
+    assert resumed.best_k_models == {}
+
+
 def test_wandb_works_offline_without_a_key(tmp_path):
     """The run file is read back: the nested configuration and the plain summary are in it."""
     home = tmp_path / "home"

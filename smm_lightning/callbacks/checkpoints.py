@@ -74,16 +74,18 @@ class BestCheckpoint(ModelCheckpoint):
         Where its file is gone, the best is sought among the epochs to come.
         """
         assert self.dirpath is not None
-        old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
-        if old != new and old.is_file():
-            write_atomically(new, old.read_bytes())
-        if old != new and new.is_file():
-            score = state_dict["best_model_score"]
-            state_dict = {
-                **state_dict,
-                **dict.fromkeys(("best_model_path", "kth_best_model_path"), str(new)),
-                "best_k_models": {str(new): score},
-                "dirpath": self.dirpath,
-            }
         if self.dirpath == state_dict["dirpath"]:
             super().load_state_dict(state_dict)
+            return
+        if not state_dict["best_model_path"]:  # nothing was tested before
+            return
+        old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
+        if old.is_file():
+            write_atomically(new, old.read_bytes())
+        if new.is_file():
+            moved = {
+                **dict.fromkeys(("best_model_path", "kth_best_model_path"), str(new)),
+                "best_k_models": {str(new): state_dict["best_model_score"]},
+                "dirpath": self.dirpath,
+            }
+            super().load_state_dict({**state_dict, **moved})
