@@ -63,7 +63,7 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
     stall_s = 60 * cli.positive(cfg, "stall_minutes")
     with RunSignals(stall_s, alone=alone) as signals, sweep.threads(cfg.threads):
         parts = assemble(cfg)
-        start = starting_point(run.checkpoint, cfg.ckpt_path, anew=cfg.force)
+        start = starting_point(run.checkpoint, cfg.ckpt_path, cfg.epochs, anew=cfg.force)
         recorder = EpochRecorder(run.path / "epochs.csv")
         logger = make_logger(cfg)
         trainer = make_trainer(cfg, parts, [SaveBeforeEnd(signals), recorder], logger)

@@ -154,6 +154,15 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
         trainer.precision,
         "Use 32-true or bf16-mixed.",
     )
+    for field, follows in (("max_epochs", cfg.epochs), ("max_steps", -1)):
+        length = trainer.get(field, follows)
+        problems.require(
+            length == follows,
+            f"trainer.{field}",
+            "the length of a training, which the learning rates follow, is set by epochs alone",
+            length,
+            "Use epochs=<number>.",
+        )
     problems.require(
         not trainer.get("overfit_batches"),
         "trainer.overfit_batches",

@@ -41,14 +41,20 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     return checkpoint
 
 
-def starting_point(own: Path, chosen: str | None, *, anew: bool) -> Path | str | None:
+def starting_point(own: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:
     """The checkpoint to go on from.
 
     Args:
         own: what an interrupted run of the same configuration left.
         chosen: ``ckpt_path`` of the configuration, for a run that left nothing yet.
+        epochs: of the whole training.
         anew: ignore what the run itself left.
+
+    Raises:
+        UserError: If ``chosen`` leaves nothing to train.
     """
+    if chosen is not None and (anew or not own.is_file()):
+        _require_epochs_left(Path(chosen), epochs)
     if anew or not own.is_file():
         return chosen
     try:
@@ -58,3 +64,11 @@ def starting_point(own: Path, chosen: str | None, *, anew: bool) -> Path | str |
         return chosen
     print(f"going on from {own}", flush=True)
     return own
+
+
+def _require_epochs_left(path: Path, epochs: int) -> None:
+    progress = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]
+    done = progress["current"]["processed"]
+    if done >= epochs:
+        what = f"the checkpoint has {done} epochs behind it, which leaves none of {epochs}"
+        raise problem("ckpt_path", what, str(path), "Use more epochs, or another checkpoint.")

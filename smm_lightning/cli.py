@@ -25,16 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.catalog import fact
 from smm_lightning.errors import Problems, UserError, closest, did_you_mean, problem
+from smm_lightning.identity import decisive_part
 
-# What changes neither the numbers of a run nor what it writes into result.json.
-_NO_PART_OF_THE_RESULT = (
-    *("hydra", "paths", "logger", "callbacks", "force", "report"),
-    *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
-)
-_NO_PART_OF_THE_RESULT_IN = {
-    "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
-    "dataset": ("num_workers", "build_workers", "banks", "residency"),
-}
 USAGE_ERROR = 2
 # Choices of Hydra's groups that a plugin provides: their first word, the plugin, our extra.
 _PLUGINS = (
@@ -46,11 +38,7 @@ _PLUGINS = (
 
 def result_relevant(config: DictConfig) -> dict[str, Any]:
     """The part of the configuration that decides about the result."""
-    everything = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-    plain = {k: v for k, v in everything.items() if k not in _NO_PART_OF_THE_RESULT}
-    for group, keys in _NO_PART_OF_THE_RESULT_IN.items():
-        plain[group] = {k: v for k, v in (plain.get(group) or {}).items() if k not in keys}
-    return plain
+    return decisive_part(cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False)))
 
 
 def run_key(config: DictConfig) -> str:

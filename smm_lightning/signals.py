@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 _STEP_S = 8  # how long a signal waits for the end of a training step
@@ -46,13 +46,16 @@ class RunSignals:
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
+        before, self._before = self._before, {}
+        # Lightning, too, looks whether SIGTERM came, and then leaves without an exit status.
+        if self.received is not None and isinstance(error, SystemExit) and not error.code:
+            self._leave(self.received, before)
 
     def watch(self, progress: Callable[[], int]) -> None:
         """From now on expect movement.
@@ -65,17 +68,21 @@ class RunSignals:
             signal.setitimer(signal.ITIMER_REAL, self.stall_s, self.stall_s)
             self._arm_last_resort()
 
-    def leave(self) -> None:
+    def leave(self) -> NoReturn:
         """End the run with the exit status of the signal that came.
 
         Raises:
             SystemExit: Always.
         """
         assert self.received is not None
-        before = self._before.get(self.received)
-        if self.received == signal.SIGUSR2 and callable(before):
-            before(self.received, None)
-        raise SystemExit(128 + self.received)
+        self._leave(self.received, self._before)
+
+    @staticmethod
+    def _leave(number: int, handlers: dict[int, Any]) -> NoReturn:
+        own = handlers.get(number)
+        if number == signal.SIGUSR2 and callable(own):
+            own(number, None)
+        raise SystemExit(128 + number)
 
     def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         wait = self.in_step and self.received is None

@@ -1,4 +1,4 @@
-"""Faults that tests put into runs: a callback, which is no part of a run's key."""
+"""Faults that tests put into runs, by the node of the logger: it is no part of a run's key."""
 
 import os
 import signal
@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from smm_lightning.module import ReprogrammingModule
 
 
-class Fault(Callback):
-    """Does harm in one training step of the runs with the given seeds.
+class Faults(Logger):
+    """Logs nothing, and does harm in one training step of the runs with the given seeds.
 
     Args:
         kinds: by seed: ``exception``, ``sigkill``, ``sigterm``, ``sleep``, or ``full disk``, which
@@ -19,23 +22,55 @@ class Fault(Callback):
         step: before which.
     """
 
-    def __init__(self, kinds, epoch=1, step=2):
-        self.kinds = {int(seed): kind for seed, kind in kinds.items()}
-        self.at = (epoch, step)
+    name = version = None
 
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        kind = self.kinds.get(module.identity["seed"])
-        if (trainer.current_epoch, batch_idx) != self.at or kind is None:
-            return
-        if kind == "exception":
-            message = "made to fail"
-            raise ArithmeticError(message)
-        if kind == "sleep":
-            time.sleep(3600)
-        if kind == "full disk":
-            fill(Path(trainer.checkpoint_callbacks[0].path).parent.parent / "filler")
-            return
-        os.kill(os.getpid(), getattr(signal, kind.upper()))
+    def __init__(self, kinds, epoch=1, step=2):
+        super().__init__()
+        kinds = dict(kinds)
+
+        def harm(module, batch, batch_idx):
+            kind = kinds.get(module.identity["seed"])
+            if kind is not None and (module.current_epoch, batch_idx) == (epoch, step):
+                do(kind, Path(module.trainer.checkpoint_callbacks[0].path).parent.parent)
+
+        # A run is a process of its own, so this ends with it.
+        ReprogrammingModule.on_train_batch_start = harm
+
+    def log_hyperparams(self, *_, **__):
+        pass
+
+    def log_metrics(self, *_, **__):
+        pass
+
+
+class AskedToEnd(Callback):
+    """Sends its own process SIGTERM, once, at one of Lightning's hooks."""
+
+    def __init__(self, hook):
+        def ask(*_, **__):
+            setattr(self, hook, lambda *_, **__: None)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        setattr(self, hook, ask)
+
+
+def overrides(kinds, **at):
+    """Of a command line: the faults by seed."""
+    by_seed = ",".join(f"{seed}:{kind}" for seed, kind in kinds.items())
+    where = [f"+logger.{name}={number}" for name, number in at.items()]
+    return ["+logger._target_=tests.faults.Faults", f"+logger.kinds={{{by_seed}}}", *where]
+
+
+def do(kind, folder):
+    if kind == "exception":
+        message = "made to fail"
+        raise ArithmeticError(message)
+    if kind == "sleep":
+        time.sleep(3600)
+    if kind == "full disk":
+        fill(folder / "filler")
+        return
+    os.kill(os.getpid(), getattr(signal, kind.upper()))
 
 
 def fill(path):

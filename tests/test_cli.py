@@ -97,6 +97,8 @@ def test_null_switches_a_group_off():
         ),
         (["trainer=gpu"], ["trainer.devices"]),
         (["ckpt_path=nowhere.ckpt"], ["ckpt_path"]),
+        (["trainer.max_epochs=3"], ["trainer.max_epochs"]),
+        (["+trainer.max_steps=10"], ["trainer.max_steps"]),
         (
             ["optimizer.pattern.lr=fast", "seed=one", "method.patch_size=big"],
             ["optimizer.pattern.lr", "seed", "method"],

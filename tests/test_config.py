@@ -1,5 +1,6 @@
 """Every YAML file composes and builds; a new file is tested without touching this one."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_the_papers_protocol(composed):
     cfg = composed("experiment=paper", "dataset=dtd")
     assert (cfg.epochs, cfg.optimizer.milestones, cfg.backbone.name) == (
         200,
-        "published",
+        "paper",
         "resnet18",
     )
     assert (cfg.dataset.batch_size, cfg.dataset.use_val, cfg.dataset.val_fraction) == (64, False, 0)
@@ -158,6 +159,51 @@ def test_run_name_follows_what_decides_about_the_result(composed):
     ):
         assert cli.run_name(composed(other)) != name, other
     assert cfg.paths.run.endswith(name)
+
+
+def callback(target, name="more"):
+    return f"+callbacks.{name}._target_={target}"
+
+
+LIGHTNINGS = "lightning.pytorch.callbacks"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "callbacks=none",
+        "callbacks.last.every_n_steps=3",
+        callback("smm_lightning.callbacks.Panels"),
+        callback(f"{LIGHTNINGS}.LearningRateMonitor"),
+        callback(f"{LIGHTNINGS}.model_summary.ModelSummary"),
+    ],
+)
+def test_callbacks_that_watch_are_no_part_of_the_run_key(composed, override):
+    assert cli.run_name(composed(override)) == cli.run_name(composed())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(f"{LIGHTNINGS}.{name}" for name in ("EarlyStopping", "Timer", "WeightAveraging")),
+        f"{LIGHTNINGS}.StochasticWeightAveraging",
+        "my_package.MyCallback",
+        "elsewhere.LastCheckpoint",
+    ],
+)
+def test_callbacks_that_may_act_on_training_are_part_of_the_run_key(composed, target):
+    found = composed(callback(target))
+    assert cli.run_name(found) != cli.run_name(composed())
+    other_setting = composed(callback(target), "+callbacks.more.patience=3")
+    assert cli.run_name(other_setting) != cli.run_name(found)
+
+
+def test_every_callback_that_is_said_to_watch_exists():
+    from smm_lightning.identity import _WATCHING
+
+    for package, names in _WATCHING.items():
+        for name in names:
+            assert hasattr(importlib.import_module(package.rstrip(".")), name), name
 
 
 def test_all_problems_of_a_configuration_are_found_together(composed):

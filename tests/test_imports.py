@@ -10,6 +10,7 @@ CONCEPTS = {"dataset", "method", "backbone", "mapping"}
 BASICS = {"errors", "files"}
 ALLOWED = {
     "errors": set(),
+    "identity": set(),
     "catalog": set(),
     "files": set(),
     "host_memory": set(),
@@ -17,10 +18,10 @@ ALLOWED = {
     "run_folder": BASICS | {"result"},
     "signals": set(),
     "sweep": {"run_folder"},
-    "cli": {"catalog", "errors"},
+    "cli": {"catalog", "errors", "identity"},
     "grid": {"cli", "errors", "run_folder"},
     "status": {"cli", "grid", "run_folder"},
-    "report": BASICS | {"cli", "grid", "result"},
+    "report": BASICS | {"cli", "grid", "identity", "result"},
     "logger": set(),
     "checkpoint": {"errors"},
     "checkpoint_io": {"checkpoint", "files"},

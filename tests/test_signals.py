@@ -5,10 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import train as entry
+from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals, StalledError
+from tests.test_train import SMALL
 
 
 @pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
@@ -86,3 +90,23 @@ with RunSignals(0.2, alone=True) as signals:
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert "<module>" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        *("setup", "on_fit_start", "on_train_start", "on_train_epoch_start"),
+        *("on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on_train_end"),
+        *("on_validation_start", "on_validation_batch_end", "on_validation_end"),
+        *("on_save_checkpoint", "teardown"),
+    ],
+)
+def test_a_run_that_is_asked_to_end_says_so_at_any_instant(composed, hook):
+    """Lightning answers SIGTERM at some of them, with an exit status of its own: none."""
+    asked = f"+callbacks.asked={{_target_:tests.faults.AskedToEnd,hook:{hook}}}"
+    cfg = composed(*SMALL, "epochs=2", asked)
+    with pytest.raises(SystemExit) as error:
+        entry.train(cfg, alone=True)
+    assert error.value.code == 143
+    state = RunFolder(Path(cfg.paths.run), "").state()
+    assert (state.name, state.reason) == ("interrupted", "left with exit status 143")

@@ -13,11 +13,11 @@ import torch
 from omegaconf import OmegaConf
 
 from smm_lightning import sweep
+from tests import faults
 from tests.resume.killing import differences, outcome
 from tests.test_train import ROOT, SMALL, run_program
 
 TINY = (*SMALL, "epochs=2", "threads=1", "dataset.batch_size=32")
-FAULT = "+callbacks.fault={_target_:tests.faults.Fault,kinds:{%s}}"
 
 
 def states(*arguments, cwd):
@@ -35,8 +35,7 @@ def times_of_results(folder):
 def check_a_grid_with_faults(tmp_path, kinds, seeds, *options):
     """All others finish, the states name the failed ones, and the second call runs only those."""
     grid = ("experiment=smoke", "method=full", "mapping=rlm", f"seed={seeds}", *TINY, *options)
-    faults = FAULT % ",".join(f"{seed}:{kind}" for seed, kind in kinds.items())
-    first = run_program(*grid, faults, "stall_minutes=0.1", cwd=tmp_path)
+    first = run_program(*grid, *faults.overrides(kinds), "stall_minutes=0.1", cwd=tmp_path)
     assert first.returncode == 1, first.stdout + first.stderr
     done, found = states(*[g.replace("experiment=", "") for g in grid], cwd=tmp_path)
     assert done.returncode == 1
@@ -167,7 +166,8 @@ def test_a_cluster_job_saves_goes_back_into_the_queue_and_ends_equal(tmp_path):
     assert run_program(*shared, "paths.root=whole", cwd=tmp_path).returncode == 0
     submitit = ("hydra/launcher=submitit_local", "paths.root=queued")
     path = {"PYTHONPATH": str(ROOT)}  # for the fault
-    done = run_program("-m", *shared, *submitit, FAULT % "0:sigusr2", cwd=tmp_path, **path)
+    fault = faults.overrides({0: "sigusr2"})
+    done = run_program("-m", *shared, *submitit, *fault, cwd=tmp_path, **path)
     assert done.returncode == 0, done.stdout + done.stderr
     logs = "".join(path.read_text() for path in tmp_path.rglob(".submitit/*/*_log.out"))
     assert re.search(r"going on from queued/digits-\S+/last.ckpt", logs)

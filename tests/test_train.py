@@ -87,6 +87,19 @@ def test_the_continue_command_continues(finished):
     assert "epoch 2/4" not in again.stdout
 
 
+def test_a_checkpoint_that_leaves_nothing_to_train_is_refused(finished):
+    """Else the run would train nothing and leave a finished result."""
+    folder, run, _ = finished
+    before = set((folder / "runs").iterdir())
+    for epochs in (1, 2):
+        options = (f"epochs={epochs}", f"ckpt_path={run}/last.ckpt")
+        done = run_program(*SMALL, *options, cwd=folder)
+        assert done.returncode == 2
+        message = f"ckpt_path: the checkpoint has 2 epochs behind it, which leaves none of {epochs}"
+        assert message in done.stderr
+    assert set((folder / "runs").iterdir()) == before
+
+
 def test_a_finished_run_is_not_run_again(finished):
     folder, run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.is_file()}

@@ -6,23 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import problem
+from smm_lightning.identity import decisive_part
 from smm_lightning.result import read_result
 
 # What a run is called by; every one of them has these.
 NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name")
-# Fields that say where or how a run ran, or that follow from its seed.
-_NO_PROTOCOL = ("paths", "logger", "callbacks", "report", "force", "isolated", "threads")
-_NO_PROTOCOL_FIELDS = {
-    *("seed", "dataset.seed", "mapping.seed", "stall_minutes", "objective", "trainer.devices"),
-    *("trainer.accelerator", "dataset.num_workers", "dataset.build_workers", "dataset.residency"),
-    # Where the same files lie; an experiment's runs agree in everything else by their key.
-    *(
-        "dataset.banks",
-        "dataset.source.root",
-        "trainer.enable_progress_bar",
-        "trainer.enable_model_summary",
-    ),
-}
+# Of what decides about a result: the seed, what follows from it, and where the same files lie.
+_NO_PROTOCOL = ("seed", "dataset.seed", "mapping.seed", "dataset.source.root")
 
 
 @dataclass(frozen=True)
@@ -45,10 +35,9 @@ class Run:
 
     def protocol(self) -> dict[str, Any]:
         """What must be equal for two results to be averaged, but for the seed: settings, data."""
+        config = decisive_part((self.result or {}).get("config") or {})
         settings = {
-            field: str(value)
-            for field, value in self.values.items()
-            if field.partition(".")[0] not in _NO_PROTOCOL and field not in _NO_PROTOCOL_FIELDS
+            field: str(value) for field, value in flattened(config) if field not in _NO_PROTOCOL
         }
         images = (self.result or {}).get("data/images") or {}
         return {**settings, **{f"{split} images": count for split, count in images.items()}}

@@ -89,6 +89,10 @@ def test_averages_are_over_the_rows_that_all_columns_have():
         ({"config__dataset__train_images": 100}, "dataset.train_images=100"),
         ({"data/images": {"train": 60, "test": 50}}, "train images=60"),
         ({"config__optimizer__pattern__lr": 0.1}, "optimizer.pattern.lr=0.1"),
+        (
+            {"config__callbacks__stop": {"_target_": "a.EarlyStopping"}},
+            "callbacks.stop._target_=a.EarlyStopping",
+        ),
     ],
 )
 def test_unlike_protocols_are_never_averaged(change, name):
@@ -100,6 +104,27 @@ def test_unlike_protocols_are_never_averaged(change, name):
     assert means == [55, 90]
     assert any(name in row for row in table.rows)
     assert any(name.split("=")[0] in note for note in notes_of(runs, [table]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config__panels_every_n_epochs": 3},
+        {"config__stall_minutes": 1},
+        {"config__threads": 2},
+        {"config__trainer__devices": 2},
+        {"config__dataset__residency": "memory"},
+        {"config__dataset__source__root": "elsewhere"},
+        {"config__callbacks__last": {"_target_": "smm_lightning.callbacks.LastCheckpoint"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_changes_no_result_does_not_keep_seeds_apart(change):
+    runs = made({("cifar10", "smm"): (0.5, 0.6)})
+    runs += [run(HERE, result(seed=2, accuracy=0.7, **change))]
+    (table,) = tables_of(runs, LAST)
+    (cell,) = table.cells.values()
+    assert len(cell.values) == 3
 
 
 def test_a_setting_of_the_method_becomes_a_column():

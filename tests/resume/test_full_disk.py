@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from smm_lightning.checkpoint import read_checkpoint
+from tests import faults
 from tests.resume.killing import BASE, differences, outcome, run_through, start
 
 
@@ -26,8 +27,7 @@ def test_the_previous_checkpoint_loads_and_the_run_ends_equal(tmp_path, small_di
     shared = (*BASE, "method=full", f"paths.banks={tmp_path}/banks")
     whole, cut = (*shared, f"paths.root={tmp_path}/whole"), (*shared, f"paths.root={small_disk}")
     run_through(whole, log)
-    bomb = "+callbacks.bomb={_target_:tests.faults.Fault,kinds:{0:full disk}}"
-    process = start((*cut, bomb), log)
+    process = start((*cut, *faults.overrides({0: "full disk"})), log)
     process.join()
     assert process.exitcode == 1
     assert "No space left on device" in log.read_text()

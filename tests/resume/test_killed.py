@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from tests import faults
 from tests.resume.killing import BASE, differences, outcome, run_killed, run_through, start
 
 CASES = {
@@ -65,8 +66,8 @@ def test_only_derived_randomness_survives_a_kill(tmp_path, derived):
     whole, cut = ((*shared, f"paths.root={tmp_path}/{name}") for name in ("whole", "cut"))
     log = tmp_path / "log"
     run_through(whole, log, derived=derived)
-    bomb = "+callbacks.bomb={_target_:tests.faults.Fault,kinds:{0:sigkill},epoch:2,step:3}"
-    process = start((*cut, bomb), log, derived=derived)
+    fault = faults.overrides({0: "sigkill"}, epoch=2, step=3)
+    process = start((*cut, *fault), log, derived=derived)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     run_through(cut, log, derived=derived)

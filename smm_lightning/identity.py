@@ -1,0 +1,52 @@
+"""Which part of a configuration decides about a run's result: one list, for run keys and reports.
+
+Everything decides unless it is named here, so a new field is part of a run's key by default.
+Plain data: no torch, no Hydra.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# What changes neither the numbers of a run nor what it writes into result.json.
+_LEFT_OUT = (
+    *("hydra", "paths", "logger", "force", "report"),
+    *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
+)
+_LEFT_OUT_OF = {
+    "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
+    "dataset": ("num_workers", "build_workers", "banks", "residency"),
+}
+# Callbacks that watch a training and leave it as it is; every other one takes part in the result.
+_WATCHING = {
+    "smm_lightning.callbacks.": ("BestCheckpoint", "EpochRecorder", "LastCheckpoint", "Panels"),
+    "lightning.pytorch.callbacks.": (
+        *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary"),
+        *("OnExceptionCheckpoint", "ProgressBar", "RichModelSummary", "RichProgressBar"),
+        *("TQDMProgressBar", "ThroughputMonitor"),
+    ),
+}
+
+
+def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides about the result.
+
+    Args:
+        config: nested, of plain values.
+    """
+    decisive = {name: value for name, value in config.items() if name not in _LEFT_OUT}
+    for group, left_out in _LEFT_OUT_OF.items():
+        fields = decisive.get(group) or {}
+        decisive[group] = {name: value for name, value in fields.items() if name not in left_out}
+    callbacks = decisive.pop("callbacks", None) or {}
+    acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
+    return {**decisive, "callbacks": acting} if acting else decisive
+
+
+def _only_watches(callback: Any) -> bool:
+    if callback is None:
+        return True
+    target = str(callback.get("_target_"))
+    return any(
+        target.startswith(package) and target.rpartition(".")[2] in names
+        for package, names in _WATCHING.items()
+    )
