@@ -20,9 +20,9 @@ from smm_lightning.callbacks import Panels
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.dataset import ImageDataModule
+from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, did_you_mean, problem
 from smm_lightning.module import ReprogrammingModule
-from smm_lightning.speed import precision_for
 
 _LARGEST_SEED = 2**32 - 1
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
@@ -148,9 +148,9 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
         chosen = cfg[field] in (True, False, None)
         problems.require(chosen, field, "must be true, false or null", cfg[field])
     problems.require(
-        not (_on_cpu(cfg) and precision.startswith("16")),
+        not (_on_cpu(cfg) and precision == "16-mixed"),
         "trainer.precision",
-        "CPUs do not train in float16",
+        "CPUs have no float16 autocast",
         trainer.precision,
         "Use 32-true or bf16-mixed.",
     )

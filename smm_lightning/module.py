@@ -1,7 +1,8 @@
 """The training shell: f_out(f_P(f_in(x))) under Lightning."""
 
 import time
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Self, cast
 
 import lightning as L
 import torch
@@ -14,12 +15,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from smm_lightning.backbone import FrozenBackbone
 from smm_lightning.compiled import Compiled
 from smm_lightning.dataset import Batch, ImageDataModule
+from smm_lightning.device import at_least_float32, compiles_on, fuses_attention
 from smm_lightning.errors import Problems
 from smm_lightning.finite_loss import FiniteLoss
 from smm_lightning.mapping import LabelMapping, count_pairs
 from smm_lightning.method import InputTransform
 from smm_lightning.optimizer import OptimizerSpec
-from smm_lightning.speed import compiles_on, fuses_attention
 
 SCHEMA = 2  # of the checkpoint; raise it when its content changes
 
@@ -37,8 +38,8 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: rates and milestones.
         class_names: of the target classes.
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
-        compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`speed`.
-        fused_attention: of a transformer; ``None``: see :mod:`speed`.
+        compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`device`.
+        fused_attention: of a transformer; ``None``: see :mod:`device`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ReprogrammingModule(L.LightningModule):
             }
         )
         self.losses = torch.nn.ModuleDict(
-            {f"{split}_loss": MeanMetric(nan_strategy="disable") for split in splits}
+            {f"{split}_loss": MeanLoss(nan_strategy="disable") for split in splits}
         )
         # Predictions of the training steps, for refresh "running". No buffer: DDP would overwrite
         # it with rank 0's.
@@ -290,6 +291,14 @@ class ReprogrammingModule(L.LightningModule):
     @property
     def _datamodule(self) -> ImageDataModule:
         return cast("ImageDataModule", self.trainer.datamodule)  # type: ignore[attr-defined]
+
+
+class MeanLoss(MeanMetric):
+    """A mean that is summed up in float32 where the network is in 16 bits."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
+        super()._apply(at_least_float32(fn), exclude_state)
+        return self
 
 
 def _sums(metric: Metric) -> dict[str, Tensor]:

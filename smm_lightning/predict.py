@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning import cli
 from smm_lightning.dataset.splits import decoded
+from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.export import FACTS
 from smm_lightning.files import write_atomically
 from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.prompt import device_of, read_prompt, rebuild
-from smm_lightning.speed import AUTOCAST, precision_for
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")

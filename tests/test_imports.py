@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "smm_lightning"
 CONCEPTS = {"dataset", "method", "backbone", "mapping"}
-BASICS = {"errors", "files"}
+BASICS = {"device", "errors", "files"}
 ALLOWED = {
     "errors": set(),
     "identity": set(),
@@ -26,25 +26,25 @@ ALLOWED = {
     "checkpoint": {"errors"},
     "checkpoint_io": {"checkpoint", "files"},
     "finite_loss": {"errors"},
-    "speed": set(),
+    "device": set(),
     "compiled": set(),
     "optimizer": {"errors"},
     **dict.fromkeys(CONCEPTS, BASICS),
     "dataset": BASICS | {"catalog"},
     "prepare": {"catalog", "dataset", "errors"},
-    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "predict", "prompt", "speed"},
+    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "predict", "prompt", "device"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "errors", "mapping", "method"},
     "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
     "export": {"classifier", "cli", "errors", "prompt"},
-    "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "speed"},
+    "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "device"},
     "dashboard": {"cli", "errors"},
     "figures": BASICS
     | {"assembly", "checkpoint", "cli", "host_memory", "mapping", "report", "result", "views"},
-    "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "speed"},
+    "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "device"},
     "assembly": CONCEPTS
-    | {"errors", "module", "optimizer", "speed"}
+    | {"errors", "module", "optimizer", "device"}
     | {"callbacks", "checkpoint", "checkpoint_io"},
     "__init__": {"classifier"},
 }

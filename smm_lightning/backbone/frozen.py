@@ -64,13 +64,19 @@ class FrozenBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to source logits (B, source classes)."""
-        logits: Tensor = self.network(images.contiguous(memory_format=self.memory_format))
+        images = images.to(self.dtype, memory_format=self.memory_format)
+        logits: Tensor = self.network(images)
         return logits
 
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
         return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's weights."""
+        return next(self.network.parameters()).dtype
 
     def fuse_attention(self, *, fused: bool) -> None:
         """Compute attention as one kernel (timm's transformers), or step by step."""

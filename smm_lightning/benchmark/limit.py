@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smm_lightning.benchmark.measure import peak_memory, seconds_a_call
 from smm_lightning.benchmark.setting import Setting, spec_of
-from smm_lightning.speed import AUTOCAST, fuses_attention, precision_for
+from smm_lightning.device import AUTOCAST, fuses_attention, precision_for
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 

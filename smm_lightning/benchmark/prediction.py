@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from smm_lightning.benchmark.measure import middle, seconds_a_call
+from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.predict import Model, files_of, predictions
 from smm_lightning.prompt import device_of, read_prompt, rebuild
-from smm_lightning.speed import AUTOCAST, precision_for
 
 
 def main() -> None:

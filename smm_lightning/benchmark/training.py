@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from smm_lightning.benchmark.measure import now, peak_memory
 from smm_lightning.benchmark.setting import Setting, parts_of
-from smm_lightning.speed import precision_for
+from smm_lightning.device import precision_for
 
 
 class Stopwatch(Callback):

@@ -26,7 +26,7 @@ class LabelMapping(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, source_logits: Tensor) -> Tensor:
-        """Source logits (B, S) to target logits (B, T)."""
+        """Source logits (B, S) to target logits (B, T), in float32 or better."""
 
     @abstractmethod
     def refit(self, counts: Tensor) -> int:
@@ -79,7 +79,8 @@ class OneToOneMapping(LabelMapping):
         """
         if not self._fitted:
             raise RuntimeError("label mapping used before refit() or load_state_dict()")
-        return source_logits[:, self.index]
+        chosen = source_logits[:, self.index]
+        return chosen.to(torch.promote_types(chosen.dtype, torch.float32))
 
     def refit(self, counts: Tensor) -> int:
         """See :meth:`LabelMapping.refit`."""

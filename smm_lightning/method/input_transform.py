@@ -1,11 +1,14 @@
 """f_in: what every method of visual reprogramming does to an image before the frozen network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from smm_lightning.device import at_least_float32
 
 
 class InputTransform(nn.Module, ABC):
@@ -37,7 +40,7 @@ class InputTransform(nn.Module, ABC):
     def normalize(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1] to zero mean and unit variance of the pre-training images."""
         # Per channel, in one pass; the same by broadcasting takes several times as long on a CPU.
-        return functional.batch_norm(images, self.mean, self.variance, eps=0)
+        return functional.batch_norm(images.to(self.mean.dtype), self.mean, self.variance, eps=0)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -50,6 +53,11 @@ class InputTransform(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        """Keep what is trained in float32, whatever the precision of the frozen network."""
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def facts(self) -> dict[str, float]:
         """Numbers for the result file that follow from the settings alone."""

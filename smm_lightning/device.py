@@ -1,7 +1,9 @@
-"""What pays on which device, as measured in docs/BENCHMARKS.md; all of it can be set by hand."""
+"""Precisions, and what pays on which device (docs/BENCHMARKS.md); all of it can be set by hand."""
+
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # Of autocast, by Lightning's names of precisions; others compute as they are.
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -27,6 +29,20 @@ def precision_for(requested: str, device: torch.device, network: nn.Module) -> s
     if device.type == "cpu" and _cpu_has_bfloat16() and not has_grouped_convolutions(network):
         return "bf16-mixed"
     return "32-true"
+
+
+def at_least_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """``fn`` of ``nn.Module._apply``, followed to other devices and float64, not to 16 bits.
+
+    For what is trained or summed up: Adam's squared gradients vanish in float16, and so do steps
+    of a hundredth of a weight in bfloat16.
+    """
+
+    def applied(value: Tensor) -> Tensor:
+        moved = fn(value)
+        return value.to(moved.device) if moved.dtype in AUTOCAST.values() else moved
+
+    return applied
 
 
 def compiles_on(device: torch.device, *, requested: bool | None) -> bool:
