@@ -6,6 +6,7 @@
 """
 
 import argparse
+import io
 import json
 import logging
 import warnings
@@ -16,7 +17,8 @@ import torch
 from smm_lightning import cli
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import from_extra, problem
-from smm_lightning.prompt import read_prompt, rebuild, write_prompt
+from smm_lightning.files import write_atomically, writing
+from smm_lightning.prompt import Prompt, read_prompt, rebuild, write_prompt
 
 SUFFIXES = {"prompt": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 # What predict.py must know of a whole model, in the file under this name.
@@ -41,14 +43,19 @@ def main() -> None:
     if options.half and options.format != "prompt":
         raise problem("--half", "is for --format prompt", options.format)
     prompt = read_prompt(options.source)
+    with writing("--output", output):
+        _write(prompt, output, options)
+    print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+
+
+def _write(prompt: Prompt, output: Path, options: argparse.Namespace) -> None:
     if options.format == "prompt":
         write_prompt(prompt, output, half=options.half)
-    else:
-        # Both tracers want plain layers; what is left out is speed, or a faster gradient.
-        plain = {"fast_stem": False, "channels_last": False}
-        classifier = rebuild(prompt, options.weights, **_known(prompt.recipe["backbone"], plain))
-        (export_torch if options.format == "torch" else export_onnx)(classifier, output)
-    print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+        return
+    # Both tracers want plain layers; what is left out is speed, or a faster gradient.
+    plain = {"fast_stem": False, "channels_last": False}
+    classifier = rebuild(prompt, options.weights, **_known(prompt.recipe["backbone"], plain))
+    (export_torch if options.format == "torch" else export_onnx)(classifier, output)
 
 
 def _known(recipe: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
@@ -68,10 +75,13 @@ def export_torch(classifier: ReprogrammedClassifier, path: Path) -> None:
     Args:
         classifier: in eval mode, on a CPU.
         path: of the ``.pt2``.
+
+    Raises:
+        OSError: If the file cannot be written; an older one is still there then.
     """
-    program = _exported(classifier)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, path, extra_files={FACTS: facts_of(classifier)})
+    content = io.BytesIO()  # on a full disk PyTorch's own writer ends the process
+    torch.export.save(_exported(classifier), content, extra_files={FACTS: facts_of(classifier)})
+    write_atomically(path, content.getvalue())
 
 
 def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
@@ -82,11 +92,11 @@ def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
         path: of the ``.onnx``.
 
     Raises:
+        OSError: If the file cannot be written; an older one is still there then.
         UserError: If the packages for it are missing.
     """
     with from_extra("onnx", "--format onnx"):
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
-    path.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own, about itself
@@ -95,7 +105,7 @@ def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props[FACTS] = facts_of(classifier)
-    program.save(path, external_data=False)
+    write_atomically(path, program.model_proto.SerializeToString())
 
 
 def _exported(classifier: ReprogrammedClassifier) -> torch.export.ExportedProgram:

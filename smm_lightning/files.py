@@ -2,7 +2,13 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from smm_lightning.errors import problem
+
+_UNFINISHED = ".tmp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -14,7 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: If the disk is full or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -26,6 +32,31 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed writers left in a folder that no other process writes to now."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(field: str, path: Path) -> Iterator[None]:
+    """Say in a line that an output cannot be written.
+
+    Args:
+        field: that named it.
+        path: of it.
+
+    Raises:
+        UserError: If the block raises :class:`OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        cure = f"Make room, or choose another place with {field}."
+        raise problem(field, what, str(path), cure) from error
 
 
 def _umask() -> int:

@@ -26,7 +26,7 @@ from smm_lightning.dataset.splits import decoded
 from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.export import FACTS
-from smm_lightning.files import write_atomically
+from smm_lightning.files import write_atomically, writing
 from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.prompt import device_of, read_prompt, rebuild
 
@@ -253,7 +253,8 @@ def main() -> None:
     if options.output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(options.output, text.encode())
+        with writing("--output", options.output):
+            write_atomically(options.output, text.encode())
     broken = [row["error"] for row in rows if "error" in row]
     for message in broken:
         print(f"left out: {message}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from smm_lightning.errors import UserError, problem
-from smm_lightning.files import write_atomically
+from smm_lightning.files import remove_unfinished, write_atomically
 from smm_lightning.result import read_result
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
@@ -80,6 +80,7 @@ class RunFolder:
                 "paths.run", "another process is working on this run", str(self.path), cure
             ) from None
         try:
+            remove_unfinished(self.path)
             self.note("running", f"process {os.getpid()} on {socket.gethostname()}")
             yield
             (self.path / _STATE).unlink(missing_ok=True)  # result.json says the rest

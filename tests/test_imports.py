@@ -12,7 +12,7 @@ ALLOWED = {
     "errors": set(),
     "identity": set(),
     "catalog": set(),
-    "files": set(),
+    "files": {"errors"},
     "host_memory": set(),
     "result": {"files"},
     "run_folder": BASICS | {"result"},
@@ -37,7 +37,7 @@ ALLOWED = {
     "views": {"method"},
     "classifier": {"backbone", "errors", "mapping", "method"},
     "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
-    "export": {"classifier", "cli", "errors", "prompt"},
+    "export": {"classifier", "cli", "errors", "files", "prompt"},
     "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "device"},
     "dashboard": {"cli", "errors"},
     "figures": BASICS

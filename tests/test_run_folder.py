@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -95,6 +97,23 @@ def test_only_the_folder_of_a_run_that_never_began_is_discarded(tmp_path):
     run.checkpoint.unlink()
     run.discard_if_empty()
     assert not run.path.exists()
+
+
+def test_what_killed_writers_left_is_gone_when_the_run_goes_on(tmp_path):
+    """A process that is killed within a write, as a run that saves its checkpoint is."""
+    for name in ("last.ckpt", "best.ckpt"):
+        code = (
+            "import os, signal, sys, pathlib; from smm_lightning.files import write_atomically; "
+            "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); "
+            f"write_atomically(pathlib.Path(sys.argv[1]) / '{name}', b'x')"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+        assert done.returncode == -signal.SIGKILL
+    (tmp_path / "last.ckpt").write_bytes(b"good")
+    assert len(list(tmp_path.iterdir())) == 3
+    with RunFolder(tmp_path, "key").claimed():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", ".lock"}
 
 
 def test_the_note_is_plain_json(tmp_path):

@@ -98,6 +98,29 @@ def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)
+@pytest.mark.parametrize("form", export.SUFFIXES)
+def test_a_disk_that_is_full_while_exporting_costs_no_good_file(trained, tmp_path, form):
+    run, _ = trained
+    path = tmp_path / f"model{export.SUFFIXES[form]}"
+    path.write_bytes(b"good")
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); "
+        "from smm_lightning import cli, export; cli.answer_user_errors(export.main)"
+    )
+    arguments = [str(run), "--format", form, "--output", str(path)]
+    command = [sys.executable, "-B", "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: --output: cannot be written (File too large) (got '{path}')."
+    )
+    assert "Traceback" not in done.stderr
+    assert path.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
 def test_prompts_load_without_lightning_and_hydra(trained, tmp_path):
     run, _ = trained
     write_prompt(read_prompt(run), tmp_path / "p.safetensors")

@@ -12,7 +12,6 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,8 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning.dataset.splits import Split
 from smm_lightning.dataset.subsets import Positions
-from smm_lightning.errors import Problems, UserError, problem
-from smm_lightning.files import sync_folder, write_atomically
+from smm_lightning.errors import Problems, UserError
+from smm_lightning.files import remove_unfinished, sync_folder, write_atomically, writing
 
 VERSION = 1  # raise it when pixels or format change: banks of another version are built anew
 _CHUNK = 64  # images that a worker decodes at a time
@@ -157,7 +156,7 @@ def open_or_build(folder: Path, content: Callable[[], Content], workers: int) ->
         return ImageBank(folder)
     except (FileNotFoundError, NotADirectoryError, DamagedBankError):
         pass
-    with _cured(folder):
+    with writing("paths.banks", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(folder.name + ".lock"))
         try:
@@ -178,28 +177,14 @@ def _open_or_build(folder: Path, content: Callable[[], Content], workers: int) -
         pass
     except DamagedBankError as error:
         log.warning("The image bank %s is damaged (%s) and built anew.", folder, error)
-        with _cured(folder):
+        with writing("paths.banks", folder):
             discarded = folder.with_name(folder.name + ".discarded")
             folder.rename(discarded)
             shutil.rmtree(discarded, ignore_errors=True)
     build = _Build(folder, content(), workers)
-    with _cured(folder):
+    with writing("paths.banks", folder):
         build.run()
     return ImageBank(folder)
-
-
-@contextmanager
-def _cured(folder: Path) -> Iterator[None]:
-    """Say what to do when the bank cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise problem(
-            "paths.banks",
-            f"the image bank cannot be written ({error.strerror or error})",
-            str(folder),
-            "Make room, or choose another folder: paths.banks=<folder>.",
-        ) from error
 
 
 class _Build:
@@ -214,6 +199,7 @@ class _Build:
 
     def run(self) -> None:
         self.partial.mkdir(exist_ok=True)
+        remove_unfinished(self.partial)
         broken = Problems()
         with self._opened() as images:
             done = self._checksums(images)

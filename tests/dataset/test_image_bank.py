@@ -233,8 +233,8 @@ def test_a_full_disk_is_said_and_leaves_no_bank(split, tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     error = process.communicate(timeout=120)[1]
-    assert "paths.banks: the image bank cannot be written (File too large)" in error
-    assert "Make room, or choose another folder: paths.banks=<folder>." in error
+    assert "paths.banks: cannot be written (File too large)" in error
+    assert "Make room, or choose another place with paths.banks." in error
     assert not (tmp_path / "bank").exists()
     assert list((tmp_path / "bank.partial").iterdir()) == []
     assert open_or_build(tmp_path / "bank", lambda: content(split), 0).images.any()
@@ -242,7 +242,7 @@ def test_a_full_disk_is_said_and_leaves_no_bank(split, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_said(split, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"paths.banks: the image bank cannot be written"):
+    with pytest.raises(UserError, match=r"paths.banks: cannot be written"):
         open_or_build(tmp_path / "file" / "bank", lambda: content(split), 0)
 
 
