@@ -23,7 +23,7 @@ class Panels(Callback):
 
     Args:
         every_n_epochs: pictures are logged after the first, every n-th and the last epoch.
-        pictures: fixed test images, the first of each of as many classes.
+        pictures: fixed test images, of as many classes as there are.
 
     Raises:
         ValueError: If a number is below 1.
@@ -70,15 +70,11 @@ class Panels(Callback):
 
     def _fixed_images(self, trainer: L.Trainer, module: Any) -> Tensor:
         if self._images is None:
-            images, targets = [], []
-            for batch in trainer.datamodule.plain_batches("test", module.device):  # type: ignore[attr-defined]
-                images.append(batch["image"])
-                targets.append(batch["target"])
-            labels = torch.cat(targets)
-            classes = torch.unique(labels)[: self.pictures]
-            chosen = [int((labels == label).nonzero()[0, 0]) for label in classes]
-            self._images = torch.cat(images)[chosen]
-            self._names = [module.class_names[int(label)] for label in classes]
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            chosen = data.drawn("test", self.pictures)
+            batches = data.plain_batches("test", module.device, chosen)
+            self._images = torch.cat([batch["image"] for batch in batches])
+            self._names = [module.class_names[label] for label in data.labels("test")[chosen]]
         return self._images
 
 

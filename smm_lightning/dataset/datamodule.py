@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,7 +22,7 @@ from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import DerivedBatchSampler, Draw
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Splits
-from smm_lightning.dataset.subsets import Subset, held_out
+from smm_lightning.dataset.subsets import Positions, Subset, held_out, stratified
 from smm_lightning.errors import Problems, did_you_mean
 
 RESIDENCIES = ("auto", "device", "memory", "disk")
@@ -230,11 +231,40 @@ class ImageDataModule(L.LightningDataModule):
         """For counting: the epoch's training images, cropped as in training, in their own order."""
         return self.plain_batches("train", device)
 
-    def plain_batches(self, split: str, device: torch.device) -> Iterator[Batch]:
-        """A split in its own order, on ``device``; training images as in this epoch."""
+    def plain_batches(
+        self, split: str, device: torch.device, positions: Positions | None = None
+    ) -> Iterator[Batch]:
+        """A split in its own order, on ``device``; training images as in this epoch.
+
+        Args:
+            split: its name.
+            device: where the batches are to be.
+            positions: of the samples that are wanted; ``None``: all.
+        """
         epoch, _ = self._progress()
-        for batch in self._loader(split):
+        batches: Iterable[dict[str, Any]] = self._loader(split)
+        if positions is not None:
+            parts = torch.from_numpy(positions).split(self._evaluation_batch())
+            reader = self._loader(split).dataset
+            batches = (reader[Draw(epoch, part.tolist(), 1.0)] for part in parts)
+        for batch in batches:
             yield self._prepared({**move_data_to_device(batch, device), "epoch": epoch})
+
+    def drawn(self, split: str, count: int) -> Positions:
+        """Positions of ``count`` samples for pictures and scores: stratified, for all runs alike.
+
+        A file order is no random order: the first samples are often those of the first classes.
+        """
+        labels = self.labels(split)
+        return stratified(labels, min(count, len(labels)), seed=0)
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Class number of every sample of a split (N,)."""
+        return self._banks[split].labels
+
+    def index(self, split: str) -> NDArray[np.int64]:
+        """Number of every sample of a split among those of the source (N,)."""
+        return self._banks[split].index
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """End the workers. Left to the garbage collector, each would be waited for in vain."""

@@ -78,10 +78,7 @@ class Subset:
         if not classes <= count <= len(labels):
             expected = f"must be between {classes} (one a class) and {len(labels)} (all)"
             raise problem(self.field, expected, self.images)
-        rank, size = _ranks(labels, self.seed)
-        # One of each class, then by shares.
-        order = np.argsort(np.where(rank == 0, -1, (rank + 0.5) / size), kind="stable")
-        return np.sort(order[:count])
+        return stratified(labels, count, self.seed)
 
     def _shots_of(self, labels: NDArray[np.int64]) -> Positions:
         assert self.shots is not None
@@ -91,6 +88,23 @@ class Subset:
             raise problem("dataset.shots", what, self.shots)
         rank, _ = _ranks(labels, self.seed)
         return np.flatnonzero(rank < self.shots)
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
+    """``count`` samples in the shares of their classes, one of each class first; nested by seed.
+
+    With fewer samples than classes, the classes are drawn, too.
+
+    Args:
+        labels: (N,) class of every sample.
+        count: at most N.
+        seed: which ones.
+    """
+    rank, size = _ranks(labels, seed)
+    order = np.argsort(np.where(rank == 0, -1, (rank + 0.5) / size), kind="stable")
+    classes = int((rank == 0).sum())
+    order[:classes] = np.random.default_rng(seed).permutation(order[:classes])
+    return np.sort(order[:count])
 
 
 def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

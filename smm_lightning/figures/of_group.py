@@ -28,36 +28,54 @@ def confidence(
 
     Args:
         runs: one for each method.
-        numbers: of the images; ``None`` takes four about which the methods differ most.
-        limit: images to choose from.
+        numbers: of training images; ``None`` takes four about which the methods differ most.
+        limit: how many training images to choose those from.
 
     Raises:
         UserError: If there is no image of such a number.
     """
-    answers = [trained.answers("train", limit) for trained in runs]
+    require_same_images(runs)
+    count = len(runs[0].labels("train"))
+    if numbers is not None and max(numbers) >= count:
+        raise problem("--images", f"must be below {count}", max(numbers))
+    chosen = runs[0].drawn("train", limit) if numbers is None else np.array(numbers)
+    answers = [trained.answers("train", chosen) for trained in runs]
     confidences = torch.stack([answer.confidences for answer in answers])
-    chosen = list(numbers or most_different(confidences, answers[0].targets, 4))
-    if max(chosen) >= confidences.shape[1]:
-        raise problem("--images", f"must be below {confidences.shape[1]}", max(chosen))
+    if numbers is None:
+        places = most_different(confidences, answers[0].targets, 4)
+        chosen, confidences = chosen[places], confidences[:, places]
     found = confidences.numpy()
     largest = {trained.module.input_transform.input_size: trained for trained in runs}
-    images, targets = largest[max(largest)].images("train", max(chosen) + 1)
+    images, targets = largest[max(largest)].images("train", chosen)
     names = largest[max(largest)].class_names
     figure = new_figure(COLUMN, 2.9)
     axes = figure.subplots(2, len(chosen), height_ratios=(1, 1.5), squeeze=False)
     methods = [trained.method for trained in runs]
-    for column, number in enumerate(chosen):
-        axes[0, column].imshow(images[number].permute(1, 2, 0).cpu().clamp(0, 1).numpy())
-        axes[0, column].set_title(names[int(targets[number])], fontsize=6)
+    for column in range(len(chosen)):
+        axes[0, column].imshow(images[column].permute(1, 2, 0).cpu().clamp(0, 1).numpy())
+        axes[0, column].set_title(names[int(targets[column])], fontsize=6)
         axes[0, column].set_axis_off()
         axis = axes[1, column]
-        axis.barh(range(len(runs)), found[:, number], color=[colour(m) for m in methods])
+        axis.barh(range(len(runs)), found[:, column], color=[colour(m) for m in methods])
         axis.set_xlim(0, 1)
         axis.set_yticks(range(len(runs)), methods if column == 0 else [""] * len(runs), fontsize=6)
         axis.invert_yaxis()
     axes[1, 0].set_xlabel("confidence of the true class", fontsize=6, loc="left")
     figure.suptitle(_title(runs), fontsize=7)
-    return figure, {"image": [*chosen], **{m: found[i, chosen] for i, m in enumerate(methods)}}
+    return figure, {"image": [*chosen], **{m: found[i] for i, m in enumerate(methods)}}
+
+
+def require_same_images(runs: Sequence[Trained]) -> None:
+    """Methods are compared on the same training images.
+
+    Raises:
+        UserError: If runs were trained on others than the first of them.
+    """
+    for trained in runs[1:]:
+        if not np.array_equal(trained.index("train"), runs[0].index("train")):
+            folders = f"{runs[0].run.folder.name}, {trained.run.folder.name}"
+            cure = "Draw figures of runs with the same dataset settings."
+            raise problem("figures", "runs with other training images", folders, cure)
 
 
 def most_different(confidences: Tensor, targets: Tensor, count: int) -> list[int]:
@@ -83,12 +101,14 @@ def loss_change(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data
     Returns:
         The figure, the changes of every image, and a summary by method: the share that rises (%).
     """
+    require_same_images(runs)
+    chosen = runs[0].drawn("train", limit)
     changes: dict[str, NDArray[np.float32]] = {}
     for trained in runs:
-        first, last = trained.first_answers("train", limit), trained.answers("train", limit)
+        first, last = trained.first_answers("train", chosen), trained.answers("train", chosen)
         changes[trained.method] = (last.losses - first.losses).numpy()
     bare = next((t for t in runs if t.method != "pad"), runs[0])
-    _, features, targets = bare.without_prompt("train", limit)
+    _, features, targets = bare.without_prompt("train", chosen)
     changes["fc"] = fully_connected_change(features, targets).numpy()
     rising = {method: 100 * float((change > 0).mean()) for method, change in changes.items()}
     figure = new_figure(COLUMN, 0.75 * len(changes) + 0.5)
@@ -149,13 +169,21 @@ def embedding(runs: Sequence[Trained], limit: int) -> tuple[Figure, Data, Data]:
 
     Returns:
         The figure, the points, and the scores by method.
+
+    Raises:
+        UserError: If there are too few images for the scores.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    require_same_images(runs)
+    chosen = runs[0].drawn("train", limit)
+    if np.bincount(runs[0].labels("train")[chosen]).max() < _FOLDS:
+        what = f"an embedding needs {_FOLDS} images of a class, for its score"
+        raise problem("--limit", what, limit, "Take more, or leave it out with --only.")
     bare = next((t for t in runs if t.method != "pad"), runs[0])
-    logits, _, targets = bare.without_prompt("train", limit)
-    found = {"none": logits, **{t.method: t.answers("train", limit).source_logits for t in runs}}
+    logits, _, targets = bare.without_prompt("train", chosen)
+    found = {"none": logits, **{t.method: t.answers("train", chosen).source_logits for t in runs}}
     columns = min(4, len(found))
     rows = -(-len(found) // columns)
     figure = new_figure(2 * COLUMN, 1.9 * rows + 0.2)

@@ -53,13 +53,9 @@ def mapping(trained: Trained) -> tuple[Figure, Data]:
     """The label mapping: how often each chosen source class is predicted for each target class."""
     rows = trained.result["mapping"]
     sources = [row["source_index"] for row in rows]
-    answers = trained.answers("train", 5000)
-    predicted = answers.source_logits.argmax(1)
-    classes = len(rows)
-    counts = torch.zeros(classes, classes, dtype=torch.int64)
-    for place, source in enumerate(sources):
-        counts[:, place] = torch.bincount(answers.targets[predicted == source], minlength=classes)
-    shares = counts / torch.bincount(answers.targets, minlength=classes).clamp(min=1)[:, None]
+    predicted = trained.counts("train")
+    counts = predicted[sources].T  # target classes by the sources that were chosen
+    shares = counts / predicted.sum(0).clamp(min=1)[:, None]
     names = [f"{row['target']} \N{LEFTWARDS ARROW} {_short(row['source'])}" for row in rows]
     sources_named = [_short(row["source"]) for row in rows]
     title = f"Images seen as each source (%), run {trained.result['run_key']}"
@@ -69,7 +65,7 @@ def mapping(trained: Trained) -> tuple[Figure, Data]:
 
 def confusion(trained: Trained) -> tuple[Figure, Data]:
     """Test images of each class by the class that is predicted, in percent of the row."""
-    answers = trained.answers("test", 10**9)
+    answers = trained.answers("test", np.arange(len(trained.labels("test"))))
     classes = len(trained.class_names)
     cells = answers.targets * classes + answers.logits.argmax(1)
     counts = torch.bincount(cells, minlength=classes**2).view(classes, classes)

@@ -1,7 +1,6 @@
 """Figures 5 and 13 to 23: image, pattern, mask and what the frozen network is shown."""
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -11,12 +10,10 @@ from smm_lightning.views import VIEWS, equalised, true_colours, views
 
 
 def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """Views of the first test image of each of the first ``count`` classes, and their names."""
-    images, targets = trained.images("test", 2000)
-    classes = torch.unique(targets)[:count]
-    chosen = torch.stack([(targets == label).nonzero()[0, 0] for label in classes])
-    names = [trained.class_names[int(label)] for label in classes]
-    return views(trained.module.input_transform, images[chosen]), names
+    """Views of ``count`` test images, of as many classes as there are, and their names."""
+    images, targets = trained.images("test", trained.drawn("test", count))
+    names = [trained.class_names[label] for label in targets.tolist()]
+    return views(trained.module.input_transform, images), names
 
 
 def draw(trained: Trained) -> tuple[Figure, dict[str, NDArray[np.float32]]]:

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from smm_lightning.assembly import Parts, assemble
 from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.dataset.subsets import Positions
 from smm_lightning.mapping import count_pairs
 from smm_lightning.report.runs import Run
 
@@ -61,7 +64,7 @@ class Trained:
         self._parts.module.eval().to(self.device)
         self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}
         self._after = read_checkpoint(run.folder / "last.ckpt")["state_dict"]
-        self._known: dict[tuple[str, int], Answers] = {}
+        self._known: dict[tuple[str, bytes], Answers] = {}
         self.restore()
 
     @property
@@ -78,46 +81,59 @@ class Trained:
         """Back to the trained weights."""
         self.module.load_state_dict(self._after)
 
-    def batches(self, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first ``count`` images of a split, in [0, 1], and their classes."""
-        left = count
-        for batch in self._parts.data.plain_batches(split, self.device):
-            if left <= 0:
-                return
-            yield batch["image"][:left], batch["target"][:left]
-            left -= len(batch["image"])
+    def drawn(self, split: str, count: int) -> Positions:
+        """Positions of ``count`` images of a split: see :meth:`ImageDataModule.drawn`."""
+        return self._parts.data.drawn(split, count)
 
-    def images(self, split: str, count: int) -> tuple[Tensor, Tensor]:
-        """As :meth:`batches`, in one."""
-        found = list(self.batches(split, count))
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """True classes of all images of a split (N,)."""
+        return self._parts.data.labels(split)
+
+    def index(self, split: str) -> NDArray[np.int64]:
+        """Numbers of all images of a split in the source (N,): which ones a run has."""
+        return self._parts.data.index(split)
+
+    def images(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
+        """Images in [0, 1] and their classes."""
+        found = list(self._batches(split, positions))
         return torch.cat([images for images, _ in found]), torch.cat([t for _, t in found])
 
-    def answers(self, split: str, count: int) -> Answers:
-        """Of the trained classifier about the first ``count`` images of a split; asked once."""
-        if (split, count) not in self._known:
-            self._known[split, count] = self._answers(*self._source_logits(split, count))
-        return self._known[split, count]
+    def answers(self, split: str, positions: Positions) -> Answers:
+        """Of the trained classifier about the images at ``positions``; asked once."""
+        key = split, positions.tobytes()
+        if key not in self._known:
+            self._known[key] = self._answers(*self._source_logits(split, positions))
+        return self._known[key]
 
-    def first_answers(self, split: str, count: int) -> Answers:
-        """As before training: the prompt at its start, the mapping counted on these images."""
+    def first_answers(self, split: str, positions: Positions) -> Answers:
+        """As before training: the prompt at its start, the mapping counted on all its images."""
         self.module.load_state_dict(self._before)
-        source, targets = self._source_logits(split, count)
         if self.module.label_mapping.refresh != "never":
-            shape = source.shape[1], len(self.class_names)
-            self.module.label_mapping.refit(count_pairs(source.argmax(1), targets, *shape))
-        found = self._answers(source, targets)
+            self.module.label_mapping.refit(self.counts("train"))
+        found = self._answers(*self._source_logits(split, positions))
         self.restore()
         return found
 
     @torch.inference_mode()
-    def without_prompt(self, split: str, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def counts(self, split: str) -> Tensor:
+        """d[s, t] (S, T): how many images of class t are predicted as source class s."""
+        module = self.module
+        shape = len(module.backbone.class_names), len(self.class_names)
+        found = torch.zeros(shape, dtype=torch.int64)
+        for images, targets in self._batches(split, None):
+            predicted = module.source_logits(images).argmax(1)
+            found += count_pairs(predicted, targets, *shape).cpu()
+        return found
+
+    @torch.inference_mode()
+    def without_prompt(self, split: str, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Source logits, features before the last layer, and classes of the bare images."""
         network, transform = self.module.backbone, self.module.input_transform
         layers = [m for m in network.network.modules() if isinstance(m, nn.Linear)]
         features: list[Tensor] = []
         hook = layers[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
         found = []
-        for images, targets in self.batches(split, count):
+        for images, targets in self._batches(split, positions):
             size = transform.image_size
             resized = images
             if images.shape[-1] != size:  # the pad method works on smaller images
@@ -129,11 +145,16 @@ class Trained:
         logits, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
         return logits, torch.cat(features).cpu(), targets
 
+    def _batches(self, split: str, positions: Positions | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images in [0, 1] and their classes; ``None``: of a whole split."""
+        for batch in self._parts.data.plain_batches(split, self.device, positions):
+            yield batch["image"], batch["target"]
+
     @torch.inference_mode()
     def _answers(self, source: Tensor, targets: Tensor) -> Answers:
         return Answers(source.cpu(), self.module.label_mapping(source).cpu(), targets.cpu())
 
     @torch.inference_mode()
-    def _source_logits(self, split: str, count: int) -> tuple[Tensor, Tensor]:
-        pairs = [(self.module.source_logits(x), t) for x, t in self.batches(split, count)]
+    def _source_logits(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
+        pairs = [(self.module.source_logits(x), t) for x, t in self._batches(split, positions)]
         return torch.cat([logits for logits, _ in pairs]), torch.cat([t for _, t in pairs])

@@ -19,6 +19,7 @@ from smm_lightning.figures.style import colour, marker, new_figure, save
 from smm_lightning.figures.trained import Trained
 from smm_lightning.report.runs import runs_below
 from smm_lightning.views import VIEWS, equalised, true_colours
+from tests.dataset.test_dataset import write_images
 from tests.report.made_up import result, run
 from tests.test_train import SMALL
 
@@ -52,28 +53,32 @@ def columns(path):
 
 def test_a_trained_run_answers_as_it_was_tested(trained):
     for one in trained:
-        answers = one.answers("test", 10**9)
+        answers = one.answers("test", np.arange(100))
         accuracy = (answers.logits.argmax(1) == answers.targets).float().mean().item()
         assert accuracy == pytest.approx(one.result["test/acc_last"])
         assert answers.losses.mean().item() == pytest.approx(one.result["test/loss_last"], rel=1e-4)
-        assert len(one.answers("test", 7).targets) == 7
+        some = one.answers("test", np.array([3, 50, 99]))
+        assert torch.equal(some.targets, answers.targets[[3, 50, 99]])
+        torch.testing.assert_close(some.logits, answers.logits[[3, 50, 99]])
 
 
 def test_first_answers_are_those_before_training(trained):
     """With a pattern of zeros, the first predictions of full are those of the bare network."""
     full = trained[METHODS.index("full")]
-    bare, _, _ = full.without_prompt("train", 50)
-    torch.testing.assert_close(full.first_answers("train", 50).source_logits, bare)
-    after = full.answers("train", 50).source_logits  # and the trained weights are back
+    chosen = full.drawn("train", 50)
+    bare, _, _ = full.without_prompt("train", chosen)
+    torch.testing.assert_close(full.first_answers("train", chosen).source_logits, bare)
+    after = full.answers("train", chosen).source_logits  # and the trained weights are back
     assert not torch.allclose(after, bare)
-    torch.testing.assert_close(full.answers("train", 50).source_logits, after)
+    torch.testing.assert_close(full.answers("train", chosen).source_logits, after)
 
 
 def test_loss_change_is_final_minus_initial(trained):
-    _, changes, summary = of_group.loss_change(trained, 200)
+    _, changes, summary = of_group.loss_change(trained, 150)
     assert list(changes) == [*METHODS, "fc"]
     one = trained[2]
-    first, last = one.first_answers("train", 200), one.answers("train", 200)
+    chosen = one.drawn("train", 150)
+    first, last = one.first_answers("train", chosen), one.answers("train", chosen)
     expected = cross_entropy(last.logits, last.targets, reduction="none")
     expected -= cross_entropy(first.logits, first.targets, reduction="none")
     np.testing.assert_allclose(changes["smm"], expected.numpy(), rtol=1e-5, atol=1e-6)
@@ -101,16 +106,19 @@ def test_separation_knows_good_from_bad():
 
 def test_confidence_takes_the_images_where_methods_differ(trained):
     _, data = of_group.confidence(trained, None, 100)
-    found = torch.stack([one.answers("train", 100).confidences for one in trained])
-    assert data["image"][0] == found.std(0).argmax().item()
-    targets = trained[0].answers("train", 100).targets
+    every = np.arange(200)
+    found = torch.stack([one.answers("train", every).confidences for one in trained])
+    drawn = trained[0].drawn("train", 100)
+    assert data["image"][0] == drawn[found[:, drawn].std(0).argmax()]
+    targets = trained[0].answers("train", every).targets
     assert len(set(targets[data["image"]].tolist())) == 4
     for row, method in enumerate(METHODS):
-        np.testing.assert_allclose(data[method], found[row, data["image"]].numpy())
+        np.testing.assert_allclose(data[method], found[row, data["image"]].numpy(), rtol=1e-5)
     _, chosen = of_group.confidence(trained, [5, 1], 100)
     assert chosen["image"] == [5, 1]
-    with pytest.raises(UserError, match=r"--images: must be below \d+ .got 9999."):
-        of_group.confidence(trained, [9999], 100)
+    np.testing.assert_allclose(chosen["smm"], found[2, [5, 1]].numpy(), rtol=1e-5)
+    with pytest.raises(UserError, match=r"--images: must be below 200 .got 200."):
+        of_group.confidence(trained, [200], 100)
 
 
 def test_one_image_of_a_class_is_chosen():
@@ -125,8 +133,12 @@ def test_confusion_and_mapping_count_all_images(trained):
     accuracy = np.trace(data["counts"]) / 100
     assert accuracy == pytest.approx(one.result["test/acc_last"])
     _, data = of_run.mapping(one)
-    assert data["counts"].shape == (10, 10)
-    assert data["counts"].sum() <= 200
+    answers = one.answers("train", np.arange(200))
+    chosen = [row["source_index"] for row in one.result["mapping"]]
+    predicted = answers.source_logits.argmax(1)
+    for target, place in np.ndindex(10, 10):
+        expected = ((predicted == chosen[place]) & (answers.targets == target)).sum()
+        assert data["counts"][target, place] == expected
     assert data["names"][3].startswith("3 \N{LEFTWARDS ARROW} ")
 
 
@@ -134,11 +146,72 @@ def test_pictures_are_what_the_network_is_shown(trained):
     one = trained[2]
     arrays, names = pictures.panels(one, count=3)
     assert list(arrays) == list(VIEWS)
-    assert names == ["0", "1", "2"]
+    assert len(set(names)) == 3
     transform = one.module.input_transform
     std = transform.variance.sqrt().numpy()
     expected = arrays["image"] + arrays["pattern"] * arrays["mask"] * std  # equation 3, in pixels
     np.testing.assert_allclose(arrays["shown"], expected, rtol=1e-4, atol=1e-4)
+
+
+SORTED = [f"class {number}" for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def sorted_runs(tmp_path_factory):
+    """Two runs on an image folder: its files stand in the order of their classes."""
+    root = tmp_path_factory.mktemp("sorted")
+    for split, count in (("train", 8), ("test", 4)):
+        write_images(root / "images", split, SORTED, count)
+    cli.register_resolvers()
+    options = ["dataset=imagefolder", f"dataset.source.root={root}/images", "dataset.batch_size=8"]
+    options += ["backbone=tiny", "trainer=cpu", "trainer.precision=32-true", "epochs=1"]
+    options += [f"paths.root={root}/runs", f"paths.banks={root}/banks", "dataset.native_size=16"]
+    for method in ("pad", "smm"):
+        with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+            entry.train(compose("train", [*options, f"method={method}"]))
+    return [Trained(run) for run in runs_below(root / "runs")]
+
+
+@pytest.mark.parametrize("limit", [6, 13, 24])
+def test_figures_see_all_classes_of_a_sorted_dataset_and_the_same_images(sorted_runs, limit):
+    _, changes, _ = of_group.loss_change(sorted_runs, limit)
+    assert {len(change) for change in changes.values()} == {limit}
+    for one in sorted_runs:
+        assert len(set(one.labels("train")[one.drawn("train", limit)])) == len(SORTED)
+        np.testing.assert_array_equal(
+            one.drawn("train", limit), sorted_runs[0].drawn("train", limit)
+        )
+
+
+def test_the_embedding_sees_all_classes_of_a_sorted_dataset(sorted_runs):
+    _, points, _ = of_group.embedding(sorted_runs, 36)
+    assert np.bincount(points["target"]).tolist() == [6] * len(SORTED)
+    with pytest.raises(UserError, match=r"--limit: an embedding needs 5 images of a class"):
+        of_group.embedding(sorted_runs, 12)
+
+
+def test_pictures_of_a_sorted_dataset_are_of_different_classes(sorted_runs):
+    for one in sorted_runs:
+        _, names = pictures.panels(one, count=5)
+        assert len(set(names)) == 5
+        _, again = pictures.panels(one, count=5)
+        assert again == names
+    assert names[-1] not in SORTED[:4] or names[0] != SORTED[0]  # not the first ones
+
+
+def test_the_mapping_is_counted_on_all_images(sorted_runs):
+    for one in sorted_runs:
+        assert one.counts("train").sum(0).tolist() == [8] * len(SORTED)
+
+
+def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
+    cli.register_resolvers()
+    options = [*SMALL, "dataset.subset_seed=1", "epochs=1", f"paths.root={tmp_path}"]
+    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
+        entry.train(compose("train", [*options, f"paths.banks={tmp_path}/banks"]))
+    (other,) = runs_below(tmp_path)
+    with pytest.raises(UserError, match=r"figures: runs with other training images"):
+        of_group.loss_change([Trained(runs[0]), Trained(other)], 100)
 
 
 def test_looks():
