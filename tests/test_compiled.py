@@ -1,5 +1,6 @@
 import logging
 
+import pytest
 import torch
 
 from smm_lightning.assembly import assemble, make_trainer
@@ -10,7 +11,7 @@ SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=n
 
 
 def trained(composed, *options):
-    cfg = composed(*SMALL, "trainer.precision=32-true", *options)
+    cfg = composed(*SMALL, "trainer.precision=64-true", *options)
     parts, recorder = assemble(cfg), EpochRecorder(None)
     make_trainer(cfg, parts, [recorder], None).fit(parts.module, datamodule=parts.data)
     return parts.module, recorder.history[-1]
@@ -21,10 +22,11 @@ def test_a_compiled_run_is_an_eager_run(composed):
     fast, others = trained(composed, "compiled=true")
     assert eager._compiled is None
     assert fast._compiled is not None
-    assert abs(row["train/loss"] - others["train/loss"]) < 1e-5
+    # In float64 the order of sums shows below 1e-12; one step of Adam is 1e-2.
+    assert row["train/loss"] == pytest.approx(others["train/loss"], rel=0, abs=1e-9)
     assert row["test/acc"] == others["test/acc"]
     patterns = [module.input_transform.pattern for module in (eager, fast)]
-    torch.testing.assert_close(*patterns, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*patterns, rtol=0, atol=1e-9)
 
 
 def test_only_whole_batches_are_compiled():

@@ -51,6 +51,52 @@ def test_method_builds(composed, choice):
     assert method(images).shape == method.mask(images).shape == (2, 3, 128, 128)
 
 
+def frame(width):
+    """Trained values of a frame of ``width`` pixels at 128, of three channels."""
+    return 3 * (128**2 - (128 - 2 * width) ** 2)
+
+
+# What each method of the paper consists of: class, values of the pattern that count, poolings,
+# channels of the mask, parameters of the mask generator (Tables 3, 4 and 11; section 5).
+BUILT = {
+    "pad": ("PadPrompt", 3 * (128**2 - 64**2), None, None, 0),
+    "narrow": ("FramePrompt", frame(16), None, None, 0),
+    "medium": ("FramePrompt", frame(32), None, None, 0),
+    "full": ("FramePrompt", 3 * 128**2, None, None, 0),
+    "smm": ("SampleSpecificMask", 3 * 128**2, 3, 3, 26_499),
+    "smm_patch1": ("SampleSpecificMask", 3 * 128**2, 0, 3, 26_499),
+    "smm_patch2": ("SampleSpecificMask", 3 * 128**2, 1, 3, 26_499),
+    "smm_patch4": ("SampleSpecificMask", 3 * 128**2, 2, 3, 26_499),
+    "smm_patch16": ("SampleSpecificMask", 3 * 128**2, 4, 3, 26_499),
+    "only_mask": ("SampleSpecificMask", 0, 3, 3, 26_499),
+    "smm_single_channel": ("SampleSpecificMask", 3 * 128**2, 3, 1, 26_499 - 1_731),
+}
+
+
+@pytest.mark.parametrize("choice", choices("method"))
+def test_method_is_what_the_paper_says(composed, choice):
+    """A new method gets its row here: what is trained is counted from the built parts."""
+    kind, pattern, poolings, channels, generator = BUILT[choice]
+    method = build(
+        composed(f"method={choice}"), "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    images = torch.rand(2, 3, method.input_size, method.input_size)
+    assert type(method).__name__ == kind
+    assert (method.pattern is not None) == (pattern > 0)
+    if kind == "SampleSpecificMask":
+        blocks = method.mask_generator.blocks
+        assert [block.pooled for block in blocks] == [n < poolings for n in range(4)]
+        assert [block[0].out_channels for block in blocks] == [8, 16, 32, 64]
+        side = 128 // 2**poolings
+        inputs = method.normalize(images)
+        assert method.mask_generator(inputs).shape == (2, channels, side, side)
+        assert method.upsample.__name__ == "patchwise"
+    else:
+        assert method.mask(images)[0].sum() == pattern
+    found = method.parameter_groups().get("mask_generator", [])
+    assert sum(weight.numel() for weight in found) == generator
+
+
 @pytest.mark.parametrize("choice", choices("mapping"))
 def test_mapping_builds(composed, choice):
     cfg = composed(f"mapping={choice}")
@@ -71,6 +117,31 @@ def test_backbone_builds(composed, choice):
         images = torch.randn(1, 3, spec.image_size, spec.image_size)
         assert backbone(images).shape == (1, spec.source_classes)
         assert len(backbone.class_names) == spec.source_classes
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# Mean, standard deviation and side of the input. SMM feeds its ViT ImageNet's constants.
+SEEN = {
+    "resnet18": (*IMAGENET, 224),
+    "resnet50": (*IMAGENET, 224),
+    "vit_b32": (*IMAGENET, 384),
+    "efficientnet_lite0": (*HALF, 128),
+    "timm": (*IMAGENET, 224),
+    "tiny": (*IMAGENET, 32),
+}
+
+
+@pytest.mark.parametrize("choice", choices("backbone"))
+def test_backbone_sees_images_as_in_its_training(composed, choice):
+    """A new backbone gets its row here; the numbers are those of its origin, not of this code."""
+    cfg = composed(f"backbone={choice}")
+    spec = build(cfg, "backbone", name=cfg.backbone.name)
+    assert (spec.mean, spec.std, spec.image_size) == SEEN[choice]
+    method = build(cfg, "method", image_size=32, mean=spec.mean, std=spec.std)
+    grey = torch.full((1, 3, 32, 32), 0.6)
+    expected = [(0.6 - mean) / std for mean, std in zip(*SEEN[choice][:2], strict=True)]
+    assert method.normalize(grey)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("choice", choices("dataset"))

@@ -159,6 +159,57 @@ def test_epoch_line():
     assert clock(3725) == "1:02:05"
 
 
+@pytest.mark.parametrize("mapping", ["ilm", "flm"])
+def test_the_counting_pass_sees_the_epochs_own_images(composed, mapping):
+    """Each training image once, with the crop and flip of the epoch that it is counted for."""
+    options = (f"mapping={mapping}", "callbacks=none", "epochs=3", "dataset.augmentation=paper")
+    cfg = composed(*SMALL, *options, "dataset.batch_size=30")
+    parts = assemble(cfg)
+    counted, trained = [], []
+    batches = parts.data.mapping_batches
+
+    def watched(device):
+        counted.append({})
+        for batch in batches(device):
+            counted[-1].update(zip(batch["index"].tolist(), batch["image"], strict=True))
+            yield batch
+
+    parts.data.mapping_batches = watched
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 0:
+                trained.append({})
+            trained[-1].update(zip(batch["index"].tolist(), batch["image"].clone(), strict=True))
+
+    make_trainer(cfg, parts, [Watch()], None).fit(parts.module, datamodule=parts.data)
+    assert len(counted) == (3 if mapping == "ilm" else 1)
+    for own, seen in zip(counted, trained, strict=False):
+        assert own.keys() == seen.keys()
+        assert len(own) == 200
+        assert all(torch.equal(image, seen[index]) for index, image in own.items())
+    assert any(not torch.equal(image, trained[1][i]) for i, image in trained[0].items())
+
+
+def test_flm_stays_where_ilm_moves(composed):
+    def mappings(mapping):
+        options = (f"mapping={mapping}", "callbacks=none", "epochs=4", "optimizer.pattern.lr=0.2")
+        cfg = composed(*SMALL, *options)
+        parts, found = assemble(cfg), []
+
+        class Watch(L.Callback):
+            def on_train_epoch_end(self, trainer, module):
+                found.append(tuple(module.label_mapping.index.tolist()))
+
+        make_trainer(cfg, parts, [Watch()], None).fit(parts.module, datamodule=parts.data)
+        return found
+
+    ilm, flm = mappings("ilm"), mappings("flm")
+    assert len(set(ilm)) > 1
+    assert len(set(flm)) == 1
+    assert flm[0] == ilm[0]
+
+
 def test_running_counts_are_the_predictions_of_the_steps(composed):
     """The second epoch's mapping comes from what the first epoch's steps predicted, not a pass."""
     options = ("mapping.refresh=running", "callbacks=none", "trainer.precision=32-true")

@@ -25,6 +25,20 @@ def our_state(state):
     return renamed
 
 
+def load_twin(twin, state):
+    """Our state into ``tests.reference.training.Prompt``."""
+    renamed = {}
+    for name, value in state.items():
+        layer = re.fullmatch(r"mask_generator\.blocks\.(\d)\.([01])\.(\w+)", name)
+        if layer is None:
+            own = name.replace("pattern", "delta").replace("mask_generator.head", "generator.last")
+        else:
+            number, part, rest = layer.groups()
+            own = f"generator.{('convolutions', 'norms')[int(part)]}.{number}.{rest}"
+        renamed[own] = value
+    twin.load_state_dict(renamed)
+
+
 def published_prompt(official, case):
     """Our module with the state of a case of the reference vectors."""
     size, layers, patch, channels = official[f"{case}/config"].tolist()
