@@ -6,6 +6,7 @@ Heavy imports wait until the command line is known to be good.
 import logging
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,28 @@ def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
     run = folder_of(cfg)
     if cli.further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
         return fit(cfg, run, alone=alone)
-    finished = None if cfg.force else run.result()
+    finished = finished_before(cfg, run)
     if finished is None:
         with run.claimed():
-            finished = None if cfg.force else run.result()  # of a process that held the folder
+            finished = finished_before(cfg, run)  # by a process that held the folder
             if finished is None:
                 return fit(cfg, run, alone=alone)
     print(f"{run.path.name} was finished before; force=true runs it again.")
     return finished
+
+
+def finished_before(cfg: DictConfig, run: RunFolder) -> dict[str, Any] | None:
+    """The result of an earlier run on the images that are there now, unless it is not wanted.
+
+    Raises:
+        UserError: If it was made with other images.
+    """
+    result = None if cfg.force else run.result()
+    if result is not None:
+        from smm_lightning.same_images import require_same_images
+
+        require_same_images(cfg, run, result)
+    return result
 
 
 def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
@@ -55,6 +70,7 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
     from smm_lightning.assembly import assemble, make_logger, make_trainer
     from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
     from smm_lightning.checkpoint import starting_point
+    from smm_lightning.dataset import account
     from smm_lightning.host_memory import keep_freed_memory
     from smm_lightning.logger import close
 
@@ -68,8 +84,10 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
         logger = make_logger(cfg)
         trainer = make_trainer(cfg, parts, [SaveBeforeEnd(signals), recorder], logger)
         try:
-            if trainer.is_global_zero and not sweep.is_job():
-                cli.print_config(cfg)
+            if trainer.is_global_zero:
+                if not sweep.is_job():
+                    cli.print_config(cfg)
+                print("\n".join(account.lines(parts.data.images, parts.data.overlaps)))
             signals.watch(lambda: parts.data.batches_prepared)
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
             last = recorder.history[-1] if recorder.history else {}
@@ -77,6 +95,11 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
                 last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
             summary = {**summarize(recorder.history, last), **parts.module.describe()}
             summary["data/images"] = parts.data.image_counts
+            summary |= {
+                "images": parts.data.images,
+                "class_names": parts.data.class_names,
+                "in_two_splits": [asdict(overlap) for overlap in parts.data.overlaps],
+            }
         finally:
             close(logger, summary, failed=not summary)
     result = {
@@ -123,7 +146,7 @@ def main(cfg: DictConfig) -> float | None:
     run = folder_of(cfg)
     try:
         if shared and cfg.isolated:
-            finished = None if cfg.force else run.result()
+            finished = finished_before(cfg, run)
             print(f"\n{run.path.name}{': finished before' if finished else ''}", flush=True)
             return cli.score(cfg, finished or sweep.run_alone(PROGRAM, overrides, run))
         if shared and cfg.trainer.devices != 1:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
+from smm_lightning.backbone import BackboneSpec
 from smm_lightning.callbacks import Panels
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, did_you_mean, problem
+from smm_lightning.method import InputTransform
 from smm_lightning.module import ReprogrammingModule
+from smm_lightning.optimizer import OptimizerSpec
 
 _LARGEST_SEED = 2**32 - 1
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
@@ -46,12 +49,50 @@ class Parts:
 def assemble(cfg: DictConfig) -> Parts:
     """Build dataset, method, backbone, mapping and module.
 
-    What is cheap is built first, so that all problems of the configuration are found together and
-    before images or weights are read.
-
     Raises:
         UserError: A line for every problem.
     """
+    spec, method, optimizer, data = _cheap_parts(cfg)
+    data.setup()
+    mapping = build(
+        cfg, "mapping", source_classes=spec.source_classes, classes=len(data.class_names)
+    )
+    backbone = spec.build()
+    identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
+    identity |= {"seed": cfg.seed, "image_size": spec.image_size}
+    module = ReprogrammingModule(
+        method,
+        backbone,
+        mapping,
+        optimizer,
+        data.class_names,
+        identity,
+        data.images,
+        compiled=cfg.compiled,
+        fused_attention=cfg.fused_attention,
+    )
+    # What prompt.py needs to build the same parts again, without this configuration.
+    module.recipe = {
+        group: OmegaConf.to_container(cfg[group], resolve=True)
+        for group in ("backbone", "method", "mapping")
+    }
+    module.recipe["decoding"] = asdict(data.source.decoding)
+    return Parts(data, module)
+
+
+def datamodule(cfg: DictConfig) -> ImageDataModule:
+    """The datamodule of a run, before its setup.
+
+    Raises:
+        UserError: A line for every problem of the configuration.
+    """
+    return _cheap_parts(cfg)[-1]
+
+
+def _cheap_parts(
+    cfg: DictConfig,
+) -> tuple[BackboneSpec, InputTransform, OptimizerSpec, ImageDataModule]:
+    """What is built before images or weights are read, so that all problems are found together."""
     problems = Problems()
     _check_run(cfg, problems)
     spec = method = data = optimizer = None
@@ -72,30 +113,8 @@ def assemble(cfg: DictConfig) -> Parts:
     assert spec is not None
     assert method is not None
     assert data is not None
-
-    data.setup()
-    mapping = build(
-        cfg, "mapping", source_classes=spec.source_classes, classes=len(data.class_names)
-    )
-    backbone = spec.build()
-    identity = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
-    identity |= {"seed": cfg.seed, "image_size": spec.image_size}
-    module = ReprogrammingModule(
-        method,
-        backbone,
-        mapping,
-        optimizer,
-        data.class_names,
-        identity,
-        compiled=cfg.compiled,
-        fused_attention=cfg.fused_attention,
-    )
-    # What prompt.py needs to build the same parts again, without this configuration.
-    module.recipe = {
-        group: OmegaConf.to_container(cfg[group], resolve=True)
-        for group in ("backbone", "method", "mapping")
-    }
-    return Parts(data, module)
+    assert optimizer is not None
+    return spec, method, optimizer, data
 
 
 def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:

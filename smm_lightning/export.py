@@ -11,6 +11,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,41 +56,45 @@ def _write(prompt: Prompt, output: Path, options: argparse.Namespace) -> None:
     # Both tracers want plain layers; what is left out is speed, or a faster gradient.
     plain = {"fast_stem": False, "channels_last": False}
     classifier = rebuild(prompt, options.weights, **_known(prompt.recipe["backbone"], plain))
-    (export_torch if options.format == "torch" else export_onnx)(classifier, output)
+    write = export_torch if options.format == "torch" else export_onnx
+    write(classifier, output, prompt.recipe["decoding"])
 
 
 def _known(recipe: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
     return {name: value for name, value in arguments.items() if name in recipe}
 
 
-def facts_of(classifier: ReprogrammedClassifier) -> str:
+def facts_of(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> str:
     """What a program needs to use an exported model, as JSON."""
-    return json.dumps(
-        {"input_size": classifier.input_size, "class_names": classifier.class_names}, indent=2
-    )
+    facts = {"input_size": classifier.input_size, "class_names": classifier.class_names}
+    return json.dumps({**facts, "decoding": decoding}, indent=2)
 
 
-def export_torch(classifier: ReprogrammedClassifier, path: Path) -> None:
+def export_torch(classifier: ReprogrammedClassifier, path: Path, decoding: dict[str, Any]) -> None:
     """Images (any B, 3, input_size, input_size) in [0, 1] to target logits, as one program.
 
     Args:
         classifier: in eval mode, on a CPU.
         path: of the ``.pt2``.
+        decoding: from image files to RGB; see ``dataset.Decoding``.
 
     Raises:
         OSError: If the file cannot be written; an older one is still there then.
     """
     content = io.BytesIO()  # on a full disk PyTorch's own writer ends the process
-    torch.export.save(_exported(classifier), content, extra_files={FACTS: facts_of(classifier)})
+    torch.export.save(
+        _exported(classifier), content, extra_files={FACTS: facts_of(classifier, decoding)}
+    )
     write_atomically(path, content.getvalue())
 
 
-def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
+def export_onnx(classifier: ReprogrammedClassifier, path: Path, decoding: dict[str, Any]) -> None:
     """The same as an ONNX model with input ``images``, output ``logits`` and the facts as metadata.
 
     Args:
         classifier: in eval mode, on a CPU.
         path: of the ``.onnx``.
+        decoding: from image files to RGB; see ``dataset.Decoding``.
 
     Raises:
         OSError: If the file cannot be written; an older one is still there then.
@@ -104,7 +109,7 @@ def export_onnx(classifier: ReprogrammedClassifier, path: Path) -> None:
             _exported(classifier), input_names=["images"], output_names=["logits"], verbose=False
         )
     assert program is not None
-    program.model.metadata_props[FACTS] = facts_of(classifier)
+    program.model.metadata_props[FACTS] = facts_of(classifier, decoding)
     write_atomically(path, program.model_proto.SerializeToString())
 
 

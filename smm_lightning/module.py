@@ -18,11 +18,12 @@ from smm_lightning.dataset import Batch, ImageDataModule
 from smm_lightning.device import at_least_float32, compiles_on, fuses_attention
 from smm_lightning.errors import Problems
 from smm_lightning.finite_loss import FiniteLoss
+from smm_lightning.identity import changed_images
 from smm_lightning.mapping import LabelMapping, count_pairs
 from smm_lightning.method import InputTransform
 from smm_lightning.optimizer import OptimizerSpec
 
-SCHEMA = 2  # of the checkpoint; raise it when its content changes
+SCHEMA = 3  # of the checkpoint; raise it when its content changes
 
 
 class ReprogrammingModule(L.LightningModule):
@@ -38,6 +39,7 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: rates and milestones.
         class_names: of the target classes.
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
+        images: what the images of each split are; a checkpoint of others is refused, too.
         compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`device`.
         fused_attention: of a transformer; ``None``: see :mod:`device`.
     """
@@ -50,6 +52,7 @@ class ReprogrammingModule(L.LightningModule):
         optimizer: OptimizerSpec,
         class_names: list[str],
         identity: dict[str, Any],
+        images: dict[str, Any],
         *,
         compiled: bool | None = None,
         fused_attention: bool | None = None,
@@ -64,8 +67,8 @@ class ReprogrammingModule(L.LightningModule):
             "schema": SCHEMA,
             **identity,
             "backbone_sha256": backbone.sha256,
-            "class_names": class_names,
         }
+        self.images = {"class_names": class_names, "images": images}
         self.recipe: dict[str, Any] = {}
         self.compiled = compiled
         self.fused_attention = fused_attention
@@ -163,7 +166,7 @@ class ReprogrammingModule(L.LightningModule):
         Lightning's own epoch means are wrong after it went on in the middle of an epoch. Of the
         counts most cells are zero: a dense S x T table would double the size of a checkpoint.
         """
-        checkpoint["identity"] = self.identity
+        checkpoint["identity"] = {**self.identity, **self.images}
         checkpoint["recipe"] = self.recipe
         checkpoint["refit"] = self._refit
         checkpoint["sums"] = {
@@ -190,6 +193,13 @@ class ReprogrammingModule(L.LightningModule):
                 f"the checkpoint has another {key} than this run's {own!r}",
                 found.get(key),
             )
+        changed = "" if problems.found else changed_images(found, self.images)
+        problems.require(
+            not changed,
+            "ckpt_path",
+            f"the checkpoint was made with other images: {changed}",
+            cure="force=true runs it anew, from the beginning.",
+        )
         problems.raise_if_any()
         self._refit = checkpoint["refit"]
         leads = self.trainer.is_global_zero  # what is stored is the sum over all ranks

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning import cli
-from smm_lightning.dataset.splits import decoded
+from smm_lightning.dataset.image_files import Found, Walker
+from smm_lightning.dataset.splits import Decoding, decoded
 from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.export import FACTS
@@ -42,14 +43,20 @@ class Model:
         confidences: images (B, 3, input_size, input_size) in [0, 1] to (B, T), rows of sum 1.
         input_size: side of the images, in pixels.
         class_names: of the T classes.
+        decoding: from image files to RGB, as in training.
     """
 
     def __init__(
-        self, confidences: Callable[[Tensor], Tensor], input_size: int, class_names: list[str]
+        self,
+        confidences: Callable[[Tensor], Tensor],
+        input_size: int,
+        class_names: list[str],
+        decoding: Decoding,
     ) -> None:
         self.confidences = confidences
         self.input_size = input_size
         self.class_names = class_names
+        self.decoding = decoding
 
 
 def load_model(
@@ -72,14 +79,23 @@ def load_model(
         return _torch_model(path, device)
     if path.suffix == ".onnx":
         return _onnx_model(path)
-    classifier = rebuild(read_prompt(path), weights).to(device)
+    prompt = read_prompt(path)
+    classifier = rebuild(prompt, weights).to(device)
     half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.network))
 
     def confidences(images: Tensor) -> Tensor:
         with torch.autocast(device.type, half, enabled=half is not None):
             return classifier.probabilities(images)
 
-    return Model(confidences, classifier.input_size, classifier.class_names)
+    decoding = _decoding(path, prompt.recipe)
+    return Model(confidences, classifier.input_size, classifier.class_names, decoding)
+
+
+def _decoding(path: Path, facts: Mapping[str, Any]) -> Decoding:
+    try:
+        return Decoding(**facts["decoding"])
+    except (KeyError, TypeError) as error:
+        raise problem(str(path), "does not say how images were decoded in training") from error
 
 
 def _torch_model(path: Path, device: torch.device) -> Model:
@@ -97,7 +113,7 @@ def _torch_model(path: Path, device: torch.device) -> Model:
         logits: Tensor = network(images.to(device))
         return logits.softmax(1)
 
-    return Model(confidences, facts["input_size"], facts["class_names"])
+    return Model(confidences, facts["input_size"], facts["class_names"], _decoding(path, facts))
 
 
 def _onnx_model(path: Path) -> Model:
@@ -115,7 +131,7 @@ def _onnx_model(path: Path) -> Model:
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         return torch.from_numpy(logits).softmax(1)
 
-    return Model(confidences, facts["input_size"], facts["class_names"])
+    return Model(confidences, facts["input_size"], facts["class_names"], _decoding(path, facts))
 
 
 class ImageFiles(Dataset[tuple[int, Tensor | str]]):
@@ -126,18 +142,20 @@ class ImageFiles(Dataset[tuple[int, Tensor | str]]):
     Args:
         paths: of the files.
         size: side, in pixels.
+        decoding: from files to RGB.
     """
 
-    def __init__(self, paths: Sequence[Path], size: int) -> None:
+    def __init__(self, paths: Sequence[Path], size: int, decoding: Decoding) -> None:
         self.paths = paths
         self.size = size
+        self.decoding = decoding
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
         try:
-            image = decoded(self.paths[number], str(self.paths[number]))
+            image = decoded(self.paths[number], str(self.paths[number]), self.decoding)
         except UserError as error:
             return number, error.problems[0]
         pixels = np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
@@ -156,9 +174,8 @@ def predictions(
         workers: processes that decode; 0 decodes in this one.
         top: how many classes, the likeliest first.
     """
-    loader = DataLoader(
-        ImageFiles(paths, model.input_size), batch_size, num_workers=workers, collate_fn=list
-    )
+    files = ImageFiles(paths, model.input_size, model.decoding)
+    loader = DataLoader(files, batch_size, num_workers=workers, collate_fn=list)
     for batch in loader:
         images = [content for _, content in batch if isinstance(content, Tensor)]
         stacked = torch.stack(images).float() / 255 if images else None
@@ -174,23 +191,25 @@ def predictions(
             yield {**row, "classes": [{"class": n, "confidence": v} for n, v in pairs]}
 
 
-def files_of(places: Sequence[Path]) -> list[Path]:
-    """Files as they are named, and all image files below folders, sorted.
+def files_of(places: Sequence[Path]) -> Found:
+    """Files that were named, whatever their ending, and all image files below folders.
+
+    Each file once, in the order of the places.
 
     Raises:
-        UserError: If a place does not exist, or there is no image at all.
+        UserError: If a place does not exist or is a pipe or a device, or there is no image at all.
     """
-    known = Image.registered_extensions()
-    found: list[Path] = []
+    walker, found = Walker(), Found()
     for place in places:
-        if place.is_dir():
-            below = sorted(path for path in place.rglob("*") if path.suffix.lower() in known)
-            found += [path for path in below if path.is_file()]
-        elif place.exists():
-            found.append(place)
-        else:
+        if not place.exists():
             raise problem("images", "no such file or folder", str(place))
-    if not found:
+        if place.is_dir():
+            found.add(walker.below(place))
+        elif place.is_file():
+            walker.file(place, found)
+        else:
+            raise problem("images", "is no regular file", str(place))
+    if not found.images:
         raise problem("images", "no image files there", ", ".join(map(str, places)))
     return found
 
@@ -238,7 +257,8 @@ def main() -> None:
             field = f"--{name.replace('_', '-')}"
             raise problem(field, f"must be at least {least}", getattr(options, name))
     keep_freed_memory()
-    paths = files_of(options.images)
+    files = files_of(options.images)
+    paths = files.images
     device = device_of(options.device)
     model = load_model(options.model, device, options.weights, options.precision)
     settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
@@ -256,6 +276,8 @@ def main() -> None:
         with writing("--output", options.output):
             write_atomically(options.output, text.encode())
     broken = [row["error"] for row in rows if "error" in row]
+    for reason, count in files.counts.items():
+        print(f"left out: {count} {reason}", file=sys.stderr)
     for message in broken:
         print(f"left out: {message}", file=sys.stderr)
     sys.exit(bool(broken))

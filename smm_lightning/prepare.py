@@ -105,7 +105,7 @@ def _count(finding: Finding, options: argparse.Namespace) -> None:
     from smm_lightning.dataset.paper import source_of
 
     source = source_of(finding.name, options.data)
-    source.identities()  # finds files that are listed and not there
+    source.listings()  # finds files that are listed and not there
     splits = source.load()
     counts = {part: len(split) for part, split in splits.parts().items()}
     finding.counts = {**counts, "classes": len(splits.class_names)}

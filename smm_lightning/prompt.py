@@ -23,7 +23,7 @@ from smm_lightning.files import write_atomically
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 
-FORMAT = "smm-lightning prompt 1"
+FORMAT = "smm-lightning prompt 2"
 _LEARNED = ("input_transform.", "label_mapping.")
 _CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
 
@@ -33,7 +33,7 @@ class Prompt:
     """What was learned.
 
     Attributes:
-        recipe: class and arguments of backbone, method and mapping.
+        recipe: class and arguments of backbone, method and mapping, and how images were decoded.
         class_names: of the target classes.
         backbone_sha256: of the frozen weights that it was learned for.
         weights: of the input transform and the label mapping.

@@ -41,8 +41,10 @@ ALLOWED = {
     "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "device"},
     "dashboard": {"cli", "errors"},
     "figures": BASICS
+    | {"dataset"}
     | {"assembly", "checkpoint", "cli", "host_memory", "mapping", "report", "result", "views"},
-    "module": CONCEPTS | {"compiled", "errors", "finite_loss", "optimizer", "device"},
+    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "identity", "optimizer"},
+    "same_images": {"assembly", "errors", "identity", "run_folder"},
     "assembly": CONCEPTS
     | {"errors", "module", "optimizer", "device"}
     | {"callbacks", "checkpoint", "checkpoint_io"},

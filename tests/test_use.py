@@ -18,6 +18,7 @@ from torch import nn
 
 import train as entry
 from smm_lightning import ReprogrammedClassifier, export
+from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.predict import files_of, load_model, predictions, rendered
 from smm_lightning.prompt import FORMAT, Prompt, device_of, read_prompt, rebuild, write_prompt
@@ -85,12 +86,14 @@ def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
     run, module = trained
     path = tmp_path / f"model{export.SUFFIXES[form]}"
     make = {"torch": export.export_torch, "onnx": export.export_onnx}[form]
-    make(rebuild(read_prompt(run), fast_stem=False, channels_last=False), path)
+    made = rebuild(read_prompt(run), fast_stem=False, channels_last=False)
+    make(made, path, {"exif": True, "background": None})
     model = load_model(path, CPU)
     assert (model.input_size, model.class_names) == (
         module.input_transform.input_size,
         list("0123456789"),
     )
+    assert model.decoding == Decoding(exif=True)
     for count in (1, 7):  # any batch size
         images = images_for(module, count)
         expected = module(images).softmax(1)
@@ -181,7 +184,7 @@ def test_predictions_of_files(trained, tmp_path):
         write_image(tmp_path / f"images/{number}.{'jpg' if mode == 'CMYK' else 'png'}", mode=mode)
     (tmp_path / "images/broken.png").write_bytes(b"no image")
     (tmp_path / "images/notes.txt").write_text("left alone")
-    paths = files_of([tmp_path / "images"])
+    paths = files_of([tmp_path / "images"]).images
     assert len(paths) == 5
     model = load_model(run, CPU)
     rows = list(predictions(model, paths, batch_size=2, top=3))

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from smm_lightning.benchmark.measure import middle, seconds_a_call
+from smm_lightning.dataset import Decoding
 from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.predict import Model, files_of, predictions
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     keep_freed_memory()
-    paths = files_of(options.images)[: options.files]
+    paths = files_of(options.images).images[: options.files]
     found: dict[str, list[float]] = {}
     for _ in range(options.repetitions):
         for name, images_per_s in measure(options, paths).items():
@@ -53,13 +54,16 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
         paths: of the image files.
     """
     device = device_of(options.device)
-    classifier = rebuild(read_prompt(options.run)).to(device)
+    prompt = read_prompt(options.run)
+    classifier = rebuild(prompt).to(device)
     half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.network))
     side = classifier.input_transform.image_size
     inputs = torch.rand(options.batch, 3, side, side, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     images = torch.rand(options.batch, 3, *2 * [classifier.input_size], device=device)
-    model = Model(classifier.probabilities, classifier.input_size, classifier.class_names)
+    decoding = Decoding(**prompt.recipe["decoding"])
+    size, names = classifier.input_size, classifier.class_names
+    model = Model(classifier.probabilities, size, names, decoding)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, half, enabled=half is not None),

@@ -1,6 +1,7 @@
 """What is measured, and the parts for it, built without a configuration file."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from smm_lightning.backbone import (
     TorchvisionResNet,
     VisionTransformerB32,
 )
-from smm_lightning.dataset import ImageDataModule, Source, Splits
+from smm_lightning.dataset import ImageDataModule, Listing, Source, Splits
 from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import FramePrompt, InputTransform, PadPrompt, SampleSpecificMask
@@ -106,10 +107,10 @@ class RandomImages(Source):
         images = random.integers(0, 256, (count, _SIDE, _SIDE, 3), dtype=np.uint8)
         return images, np.arange(count) % self.setting.classes
 
-    def identities(self) -> dict[str, str]:
-        """See :meth:`Source.identities`."""
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
+        """See :meth:`Source.listings`."""
         facts = dataclasses.astuple(self.setting)
-        return {name: f"random/{name}/{facts}" for name in ("train", "test")}
+        return {name: Listing(f"random/{name}/{facts}") for name in ("train", "test")}
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
@@ -154,6 +155,6 @@ def parts_of(setting: Setting) -> tuple[ImageDataModule, ReprogrammingModule]:
     rates = GroupSettings(lr=0.01, decay=0.1)
     optimizer = OptimizerSpec(max(setting.epochs, 1), "published", rates, rates)
     module = ReprogrammingModule(
-        method, spec.build(), mapping, optimizer, data.class_names, identity={}
+        method, spec.build(), mapping, optimizer, data.class_names, {}, data.images
     )
     return data, module

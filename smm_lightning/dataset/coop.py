@@ -73,7 +73,7 @@ class CoOp(Source):
             name = f"{self.name}/{part}"
             labels = np.array([row.label for row in rows], dtype=np.int64)
             if images is not None:
-                splits[part] = FileSplit(name, [images / row.path for row in rows], labels)
+                splits[part] = FileSplit(name, images, [str(row.path) for row in rows], labels)
             elif databases is not None and part in databases:
                 splits[part] = LmdbSplit(name, databases[part], labels)
         return Splits(splits["train"], splits["test"], splits.get("val"), parts.class_names)

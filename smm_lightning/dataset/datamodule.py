@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from smm_lightning.dataset.account import Overlap, overlaps
 from smm_lightning.dataset.augmentation import PRESETS, windows
 from smm_lightning.dataset.image_bank import VERSION, Content, ImageBank, open_or_build
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import DerivedBatchSampler, Draw
-from smm_lightning.dataset.sources import Source
+from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.splits import Splits
 from smm_lightning.dataset.subsets import Positions, Subset, held_out, stratified
-from smm_lightning.errors import Problems, did_you_mean
+from smm_lightning.errors import Problems, did_you_mean, problem
 
 RESIDENCIES = ("auto", "device", "memory", "disk")
 _GPU_WORKERS = 4
@@ -172,7 +174,9 @@ class ImageDataModule(L.LightningDataModule):
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
         self.batches_prepared = 0  # of all kinds; it grows while a run moves
+        self.overlaps: list[Overlap] = []  # known after setup
         self._banks: dict[str, ImageBank] = {}
+        self._listings: dict[str, Listing] = {}
         self._settled = False
         self._resident: dict[str, Tensor] = {}  # banks on the device
         self._loaders: dict[str, DataLoader[dict[str, Any]]] = {}
@@ -201,19 +205,46 @@ class ImageDataModule(L.LightningDataModule):
         """
         if self._banks:
             return
-        identities = self.source.identities()
-        splits: list[Splits] = []  # loaded once, and only if a bank has to be built
-        for name in self._wanted(identities):
-            recipe = self._recipe(name, identities)
+        load = cache(self.source.load)  # listed once, and arrays only if a bank has to be built
+        listings = self.source.listings(load)
+        for name in self._wanted(listings):
+            recipe = self._recipe(name, listings)
             key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
             folder = self.banks / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
 
             def content(name: str = name) -> Content:
-                splits[:] = splits or [self.source.load()]
-                return self._content(name, splits[0])
+                return self._content(name, load())
 
             self._banks[name] = open_or_build(folder, content, self.build_workers)
         self._check()
+        self._listings = {name: listings[self._origin(name, listings)] for name in self._banks}
+        origin = partial(self._origin, available=listings)
+        self.overlaps = overlaps(self._banks, load, origin)
+
+    def stamps(self) -> dict[str, str]:
+        """For every split of a run, a text that changes when its images may have changed.
+
+        Names, sizes and times of all files are looked at, and no image is read.
+
+        Raises:
+            UserError: If files are missing.
+        """
+        found = self.source.listings()
+        return {name: found[self._origin(name, found)].stamp for name in self._wanted(found)}
+
+    @property
+    def images(self) -> dict[str, dict[str, Any]]:
+        """What the images of each split are, for ``result.json`` and checkpoints."""
+        return {
+            name: {
+                "images": len(bank),
+                "digest": bank.digest,
+                "stamp": self._listings[name].stamp,
+                "from": self._listings[name].folder or name,
+                "left out": dict(self._listings[name].left_out),
+            }
+            for name, bank in self._banks.items()
+        }
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in this epoch's order."""
@@ -371,9 +402,9 @@ class ImageDataModule(L.LightningDataModule):
         elif residency == "device":
             self._resident = {name: bank.to(device) for name, bank in self._banks.items()}
 
-    def _wanted(self, identities: dict[str, str]) -> list[str]:
+    def _wanted(self, available: Collection[str]) -> list[str]:
         """The splits of this run."""
-        val = (self.use_val and "val" in identities) or self.val_fraction > 0
+        val = (self.use_val and "val" in available) or self.val_fraction > 0
         return ["train", "test", *(["val"] if val else [])]
 
     def _is_share(self, name: str, available: Collection[str]) -> bool:
@@ -381,13 +412,16 @@ class ImageDataModule(L.LightningDataModule):
         own_val = self.use_val and "val" in available
         return name != "test" and self.val_fraction > 0 and not own_val
 
-    def _recipe(self, name: str, identities: dict[str, str]) -> dict[str, Any]:
+    def _origin(self, name: str, available: Collection[str]) -> str:
+        """The split of the source that the images of this split come from."""
+        return "train" if self._is_share(name, available) else name
+
+    def _recipe(self, name: str, listings: Mapping[str, Listing]) -> dict[str, Any]:
         """What decides about the content of a bank."""
-        share = self._is_share(name, identities)
-        origin = "train" if share else name
+        share, origin = self._is_share(name, listings), self._origin(name, listings)
         return {
             "version": VERSION,
-            "identity": identities[origin],
+            "stamp": listings[origin].stamp,
             "part": [name, self.val_fraction, self.subset_seed] if share else origin,
             "subset": self.subsets[name].recipe,
             "size": self._stored_size(name),
@@ -395,11 +429,15 @@ class ImageDataModule(L.LightningDataModule):
 
     def _content(self, name: str, splits: Splits) -> Content:
         parts = splits.parts()
-        share = self._is_share(name, parts)
-        split = parts["train" if share else name]
+        split = parts[self._origin(name, parts)]
+        outside = (split.labels < 0) | (split.labels >= len(splits.class_names))
+        if outside.any():
+            found = sorted(set(split.labels[outside].tolist()))
+            raise problem(split.name, "has labels without a class", found[:3])
         candidates = np.arange(len(split))
-        if share:
-            val = held_out(split.labels, self.val_fraction, self.subset_seed)
+        if self._is_share(name, parts):
+            options = self.val_fraction, self.subset_seed, split.groups
+            val = held_out(split.labels, *options)
             candidates = np.flatnonzero(val if name == "val" else ~val)
         chosen = candidates[self.subsets[name].of(split.labels[candidates])]
         return Content(split, chosen, splits.class_names, self._stored_size(name))
@@ -419,8 +457,6 @@ class ImageDataModule(L.LightningDataModule):
         for name, bank in self._banks.items():
             where = f"{self.source.name}/{name}"
             problems.require(len(bank) > 0, where, "has no images")
-            outside = set(bank.labels.tolist()) - set(range(len(train.class_names)))
-            problems.require(not outside, where, "has labels without a class", sorted(outside)[:3])
         problems.require(
             self.batch_size <= len(train),
             "dataset.batch_size",

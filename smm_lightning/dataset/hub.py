@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from smm_lightning.dataset.sources import Source
-from smm_lightning.dataset.splits import Split, Splits, decoded
+from smm_lightning.dataset.splits import Decoding, Split, Splits, decoded
 from smm_lightning.errors import did_you_mean, from_extra, problem
 
 
@@ -18,28 +18,37 @@ class HubSplit(Split):
         name: for messages.
         table: the dataset.
         image_column: with the images; they are decoded when they are read.
+        decoding: from stored images to RGB.
         label_column: with class names or numbers.
         class_names: in the order of the class numbers.
     """
 
     def __init__(
-        self, name: str, table: Any, image_column: str, label_column: str, class_names: list[str]
+        self,
+        name: str,
+        table: Any,
+        image_column: str,
+        label_column: str,
+        class_names: list[str],
+        decoding: Decoding,
     ) -> None:
         from datasets import Image as ImageFeature
 
         super().__init__(name, _labels(name, table, label_column, class_names))
         self.table = table.cast_column(image_column, ImageFeature(decode=False))
         self.image_column = image_column
+        self.decoding = decoding
 
     @property
-    def identity(self) -> str:
-        """See :attr:`Split.identity`: the library's own fingerprint."""
-        return f"{self.table._fingerprint}"
+    def stamp(self) -> str:
+        """See :attr:`Split.stamp`: the library's own fingerprint."""
+        return f"{self.table._fingerprint} {self.decoding}"
 
     def read(self, index: int) -> Image.Image:
         """See :meth:`Split.read`."""
         stored = self.table[index][self.image_column]
-        return decoded(stored["bytes"] or Path(stored["path"]), f"{self.name}[{index}]")
+        content = stored["bytes"] or Path(stored["path"])
+        return decoded(content, f"{self.name}[{index}]", self.decoding)
 
 
 class HubDataset(Source):
@@ -55,6 +64,8 @@ class HubDataset(Source):
         train: name of the training split.
         test: name of the test split.
         val: name of the validation split, if there is one.
+        exif: turn photographs upright, as their camera noted.
+        background: colour behind what is transparent; see :class:`Decoding`.
 
     Raises:
         UserError: If ``path`` is not set.
@@ -73,12 +84,16 @@ class HubDataset(Source):
         train: str = "train",
         test: str = "test",
         val: str | None = None,
+        *,
+        exif: bool = True,
+        background: str | None = "white",
     ) -> None:
         if path is None:
             cure = "Give a dataset: dataset.source.path=<name on the hub, or local folder>."
             raise problem("dataset.source.path", "is not set", cure=cure)
         self.path = path
         self.options = {"name": config, "revision": revision, "data_files": data_files}
+        self.decoding = Decoding(exif, background)
         self.columns = {"image_column": image_column, "label_column": label_column}
         self.splits = {"train": train, "test": test} | ({"val": val} if val else {})
 
@@ -98,7 +113,13 @@ class HubDataset(Source):
                     raise problem(f"dataset.source.{field}", "no such column", column, cure)
         names = _class_names(tables[self.splits["train"]], self.columns["label_column"])
         parts = {
-            role: HubSplit(f"hub/{role}", tables[split], **self.columns, class_names=names)
+            role: HubSplit(
+                f"hub/{role}",
+                tables[split],
+                **self.columns,
+                class_names=names,
+                decoding=self.decoding,
+            )
             for role, split in self.splits.items()
         }
         return Splits(parts["train"], parts["test"], parts.get("val"), names)

@@ -2,10 +2,10 @@
 
 A bank is a folder with ``images.u8``, the pixels (N, h, w, 3), and ``bank.json``, everything else.
 It is built in a folder of another name and renamed when it is complete, so a bank is there as a
-whole or not at all. While it is built, ``progress`` lists the chunks that are written, each with
-its checksum: a build that was interrupted goes on where it stopped.
+whole or not at all.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -27,11 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 from smm_lightning.dataset.splits import Split
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import Problems, UserError
-from smm_lightning.files import remove_unfinished, sync_folder, write_atomically, writing
+from smm_lightning.files import sync_folder, write_atomically, writing
 
-VERSION = 1  # raise it when pixels or format change: banks of another version are built anew
+VERSION = 2  # raise it when pixels or format change: banks of another version are built anew
 _CHUNK = 64  # images that a worker decodes at a time
-_IMAGES, _FACTS, _PROGRESS = "images.u8", "bank.json", "progress"
+_IMAGES, _FACTS = "images.u8", "bank.json"
+_HASH_BYTES = 16  # of the pixels of an image
 _SHOWN = 20  # broken images that a message lists
 _WORTH_PROCESSES = 512  # fewer images are decoded before processes have started
 _WORTH_MENTIONING = 2_000
@@ -61,16 +62,31 @@ class Content:
     class_names: list[str]
     size: int
 
-    def pixels(self, position: int) -> NDArray[np.uint8]:
-        """Chosen image ``position``, (size, size, 3).
+    def pixels(self, position: int) -> tuple[NDArray[np.uint8], bytes]:
+        """Chosen image ``position``, (size, size, 3), and a hash of its pixels in full size.
 
         Raises:
             UserError: If it cannot be decoded.
         """
         image = self.split.read(int(self.chosen[position]))
+        digest = hashlib.blake2b(repr(image.size).encode(), digest_size=_HASH_BYTES)
+        digest.update(image.tobytes())
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        return np.asarray(image), digest.digest()
+
+    def digest(self, hashes: Sequence[bytes]) -> str:
+        """A text that is equal for equal images: relative names, classes, sizes and pixels.
+
+        Args:
+            hashes: of the chosen images.
+        """
+        digest = hashlib.sha256()
+        for number, own in zip(self.chosen.tolist(), hashes, strict=True):
+            label = self.class_names[self.split.labels[number]]
+            name = f"{self.split.name_of(number)}\0{label}\0"
+            digest.update(name.encode(errors="surrogateescape") + own)
+        return digest.hexdigest()
 
 
 class ImageBank:
@@ -85,6 +101,9 @@ class ImageBank:
         labels: (N,) int64.
         index: (N,) int64, the samples' numbers in their split.
         class_names: in the order of the class numbers.
+        digest: see :meth:`Content.digest`.
+        hashes: (N,) uint64, equal for images with equal pixels.
+        has_groups: whether several images may show one object.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -107,6 +126,9 @@ class ImageBank:
         self.index = np.array(facts["index"], dtype=np.int64)
         self.class_names: list[str] = facts["class_names"]
         self.checksums: list[int] = facts["checksums"]
+        self.digest: str = facts["digest"]
+        self.has_groups: bool = facts["has_groups"]
+        self.hashes = np.frombuffer(bytes.fromhex(facts["hashes"]), dtype=np.uint64)
         # Reading gigabytes at every start would cost more than it finds: while a large file has
         # the time at which it was completed, nobody wrote to it.
         if found.st_mtime_ns != facts["written_ns"] or expected <= _QUICKLY_VERIFIED:
@@ -181,119 +203,91 @@ def _open_or_build(folder: Path, content: Callable[[], Content], workers: int) -
             discarded = folder.with_name(folder.name + ".discarded")
             folder.rename(discarded)
             shutil.rmtree(discarded, ignore_errors=True)
-    build = _Build(folder, content(), workers)
+    made = content()
     with writing("paths.banks", folder):
-        build.run()
+        _build(folder, made, workers)
     return ImageBank(folder)
 
 
-class _Build:
-    """Decodes, writes, and makes a bank of it when all is there."""
-
-    def __init__(self, folder: Path, content: Content, workers: int) -> None:
-        self.folder = folder
-        self.partial = folder.with_name(folder.name + ".partial")
-        self.content = content
-        self.workers = workers
-        self.shape = (len(content.chosen), content.size, content.size, 3)
-
-    def run(self) -> None:
-        self.partial.mkdir(exist_ok=True)
-        remove_unfinished(self.partial)
-        broken = Problems()
-        with self._opened() as images:
-            done = self._checksums(images)
-            missing = [n for n in _numbers(self.content) if n not in done]
-            with (self.partial / _PROGRESS).open("a") as progress:
-                for number, pixels in self._decoded(missing, broken):
-                    images.seek(number * _CHUNK * self._bytes_per_image)
-                    images.write(pixels)
-                    images.flush()
-                    done[number] = zlib.crc32(pixels)
-                    print(number, done[number], file=progress, flush=True)
+def _build(folder: Path, content: Content, workers: int) -> None:
+    """Decode, write, and make a bank of it when all is there."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed
+    partial.mkdir()
+    shape = (len(content.chosen), content.size, content.size, 3)
+    broken = Problems()
+    checksums: list[int] = []
+    hashes: list[bytes] = []
+    title = f"{content.split.name} at {content.size} x {content.size}"
+    try:
+        with (partial / _IMAGES).open("wb") as images:
+            _take_room(images, int(np.prod(shape)))
+            for chunk in _chunks(content, workers, title):
+                broken.found += chunk.problems
+                pixels = chunk.pixels.numpy().data
+                checksums.append(zlib.crc32(pixels))
+                hashes += chunk.hashes
+                images.write(pixels)
             _raise_for(broken)
+            images.flush()
             os.fsync(images.fileno())
-        self._write_facts([done[number] for number in sorted(done)])
-        (self.partial / _PROGRESS).unlink()
-        self.partial.rename(self.folder)
-        sync_folder(self.folder.parent)
-
-    @property
-    def _bytes_per_image(self) -> int:
-        return int(np.prod(self.shape[1:]))
-
-    def _opened(self) -> BinaryIO:
-        """The file of pixels, with all its room taken: a full disk is found now."""
-        file = self.partial / _IMAGES
-        fresh = not file.exists()
-        images = file.open("w+b" if fresh else "r+b")
-        size = self.shape[0] * self._bytes_per_image
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(images.fileno(), 0, max(size, 1))
-            images.truncate(size)
-        except OSError:
-            images.close()
-            if fresh:
-                file.unlink()
-            raise
-        return images
-
-    def _checksums(self, images: BinaryIO) -> dict[int, int]:
-        """The chunks that an earlier build wrote and that are still as it wrote them."""
-        found: dict[int, int] = {}
-        file = self.partial / _PROGRESS
-        for line in file.read_text().splitlines() if file.exists() else []:
-            words = line.split()
-            if len(words) == 2 and all(word.isdecimal() for word in words):  # noqa: PLR2004
-                number, checksum = map(int, words)
-                images.seek(number * _CHUNK * self._bytes_per_image)
-                if zlib.crc32(images.read(self._chunk_bytes(number))) == checksum:
-                    found[number] = checksum
-        return found
-
-    def _chunk_bytes(self, number: int) -> int:
-        count = min(_CHUNK, self.shape[0] - number * _CHUNK)
-        return count * self._bytes_per_image
-
-    def _decoded(self, missing: list[int], broken: Problems) -> Iterator[tuple[int, bytes]]:
-        """Number and pixels of the missing chunks, but for those with broken images."""
-        title = f"{self.content.split.name} at {self.content.size} x {self.content.size}"
-        for number, pixels, problems in _chunks(self.content, missing, self.workers, title):
-            broken.found += problems
-            if not problems:
-                yield number, pixels.numpy().tobytes()
-
-    def _write_facts(self, checksums: list[int]) -> None:
         facts = {
             "version": VERSION,
-            "shape": self.shape,
-            "labels": self.content.split.labels[self.content.chosen].tolist(),
-            "index": self.content.chosen.tolist(),
-            "class_names": self.content.class_names,
+            "shape": shape,
+            "labels": content.split.labels[content.chosen].tolist(),
+            "index": content.chosen.tolist(),
+            "class_names": content.class_names,
             "checksums": checksums,
-            "written_ns": (self.partial / _IMAGES).stat().st_mtime_ns,
+            "digest": content.digest(hashes),
+            "has_groups": content.split.groups is not None,
+            "hashes": b"".join(own[:8] for own in hashes).hex(),
+            "written_ns": (partial / _IMAGES).stat().st_mtime_ns,
         }
         text = json.dumps(facts)
         sealed = {"checksum": zlib.crc32(text.encode()), "facts": text}
-        write_atomically(self.partial / _FACTS, json.dumps(sealed).encode())
+        write_atomically(partial / _FACTS, json.dumps(sealed).encode())
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    partial.rename(folder)
+    sync_folder(folder.parent)
 
 
-class _Chunks(Dataset[tuple[int, Tensor, list[str]]]):
-    """Decodes a chunk: its number, its pixels, and the problems of its broken images."""
+def _take_room(images: BinaryIO, size: int) -> None:
+    """A disk that is too small is found now, and not after an hour."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(images.fileno(), 0, max(size, 1))
+    images.truncate(size)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some images: their pixels, the hashes of these, and a line for each that is broken."""
+
+    pixels: Tensor
+    hashes: list[bytes]
+    problems: list[str]
+
+
+class _Chunks(Dataset[_Chunk]):
+    """Decodes a chunk of images."""
 
     def __init__(self, content: Content) -> None:
         self.content = content
 
-    def __getitem__(self, number: int) -> tuple[int, Tensor, list[str]]:
+    def __len__(self) -> int:
+        return (len(self.content.chosen) + _CHUNK - 1) // _CHUNK
+
+    def __getitem__(self, number: int) -> _Chunk:
         positions = range(number * _CHUNK, min((number + 1) * _CHUNK, len(self.content.chosen)))
         size = self.content.size
         pixels = np.empty((len(positions), size, size, 3), dtype=np.uint8)
+        hashes = [bytes(_HASH_BYTES)] * len(positions)
         broken = Problems()
         for row, position in enumerate(positions):
             with broken.caught():
-                pixels[row] = self.content.pixels(position)
-        return number, torch.from_numpy(pixels), broken.found
+                pixels[row], hashes[row] = self.content.pixels(position)
+        return _Chunk(torch.from_numpy(pixels), hashes, broken.found)
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
@@ -311,22 +305,13 @@ def _read_facts(file: Path) -> dict[str, Any]:
     return facts
 
 
-def _numbers(content: Content) -> range:
-    """Numbers of all chunks."""
-    return range(-(-len(content.chosen) // _CHUNK))
-
-
-def _chunks(
-    content: Content, numbers: Sequence[int], workers: int, title: str
-) -> Iterator[tuple[int, Tensor, list[str]]]:
-    """Decode chunks as :class:`_Chunks` does, by several processes, under a progress bar."""
-    images = len(content.chosen)
-    workers = min(workers, len(numbers)) if images >= _WORTH_PROCESSES else 0
-    chunks: Any = DataLoader(
-        _Chunks(content), sampler=numbers, batch_size=None, num_workers=workers
-    )
+def _chunks(content: Content, workers: int, title: str) -> Iterator[_Chunk]:
+    """Decode all chunks in order, by several processes, under a progress bar."""
+    images, chunks = len(content.chosen), _Chunks(content)
+    workers = min(workers, len(chunks)) if images >= _WORTH_PROCESSES else 0
+    loader: Any = DataLoader(chunks, batch_size=None, num_workers=workers)
     if images < _WORTH_MENTIONING:
-        yield from chunks
+        yield from loader
         return
     from rich.console import Console
     from rich.progress import track
@@ -335,7 +320,7 @@ def _chunks(
     if not console.is_terminal:
         log.warning("Decoding %s images of %s, once for all runs.", f"{images:,}", title)
     yield from track(
-        chunks, f"Decoding {title}", len(numbers), console=console, disable=not console.is_terminal
+        loader, f"Decoding {title}", len(chunks), console=console, disable=not console.is_terminal
     )
 
 
@@ -349,5 +334,4 @@ def _raise_for(broken: Problems) -> None:
 def broken_images(split: Split, workers: int) -> list[str]:
     """Decode every image of a split and answer a line for each that is broken."""
     content = Content(split, np.arange(len(split)), [], size=1)
-    chunks = _chunks(content, _numbers(content), workers, split.name)
-    return [line for _, _, problems in chunks for line in problems]
+    return [line for chunk in _chunks(content, workers, split.name) for line in chunk.problems]

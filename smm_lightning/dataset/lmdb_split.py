@@ -35,9 +35,13 @@ class LmdbSplit(Split):
             raise problem(str(path), f"holds {len(self.keys)} images, its split file {len(labels)}")
 
     @property
-    def identity(self) -> str:
-        """See :attr:`Split.identity`."""
-        return stamp(self.name, [self._file], self.labels.tobytes())
+    def stamp(self) -> str:
+        """See :attr:`Split.stamp`."""
+        return stamp(self.name, self._file.parent, [self._file.name], self.labels.tobytes())
+
+    def name_of(self, index: int) -> str:
+        """See :meth:`Split.name_of`."""
+        return self.keys[index].decode(errors="replace")
 
     def read(self, index: int) -> Image.Image:
         """See :meth:`Split.read`."""

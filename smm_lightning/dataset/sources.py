@@ -1,16 +1,36 @@
 """Where images come from. A source answers with splits; a split reads one image at a time."""
 
+import re
+import unicodedata
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits
-from smm_lightning.errors import Problems, problem
+from smm_lightning.dataset.image_files import HIDDEN, NO_CLASS, Walker, is_hidden, visible_folders
+from smm_lightning.dataset.splits import AS_PUBLISHED, ArraySplit, Decoding, FileSplit, Splits
+from smm_lightning.errors import Problems, did_you_mean, problem
 
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
+# Other names of the validation folder, in the order in which they are looked for.
+_VAL_FOLDERS = ("val", "valid", "validation", "dev")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is known of a split without decoding its images.
+
+    Attributes:
+        stamp: see :attr:`Split.stamp`.
+        left_out: how many files were not taken, by reason.
+        folder: that the split was found in, where it is a folder.
+    """
+
+    stamp: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    folder: str | None = None
 
 
 class Source(ABC):
@@ -20,10 +40,12 @@ class Source(ABC):
         name: for the folders of image banks, and messages.
         image_size: side of the images where all share one and it is small (32 x 32), in pixels.
             Such images stay at that size until they are on the device.
+        decoding: how its files become RGB.
     """
 
     name: str
     image_size: int | None = None
+    decoding: Decoding = AS_PUBLISHED
 
     @abstractmethod
     def load(self) -> Splits:
@@ -33,19 +55,22 @@ class Source(ABC):
             UserError: If files are missing or do not fit each other.
         """
 
-    def identities(self) -> dict[str, str]:
-        """For every split that exists, a text that changes when its images or labels do.
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:
+        """What is known of every split that exists.
 
         Sources that can tell without loading the images override this.
+
+        Args:
+            load: :meth:`load`, or what remembers its answer.
 
         Raises:
             UserError: If files are missing.
         """
         problems = Problems()
         found = {}
-        for name, split in self.load().parts().items():
+        for name, split in (load or self.load)().parts().items():
             with problems.caught():
-                found[name] = split.identity
+                found[name] = Listing(split.stamp, split.left_out, split.folder)
         problems.raise_if_any()
         return found
 
@@ -61,9 +86,9 @@ class Digits(Source):
     _test_images = 500
     _brightest = 16
 
-    def identities(self) -> dict[str, str]:
-        """See :meth:`Source.identities`."""
-        return {"train": "digits/train", "test": "digits/test"}
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
+        """See :meth:`Source.listings`."""
+        return {name: Listing(f"digits/{name}") for name in ("train", "test")}
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
@@ -88,22 +113,35 @@ class Digits(Source):
 
 
 class ImageFolder(Source):
-    """Any ``<root>/<split>/<class>/<image>``: a user's own images.
+    r"""Any ``<root>/<split>/<class>/<image>``: a user's own images.
 
     Args:
         root: the folder that holds the splits.
         train: name of the training folder.
         test: name of the test folder.
-        val: name of the validation folder; used if it exists.
+        val: name of the validation folder; ``auto``: ``val``, ``valid``, ``validation`` or ``dev``,
+            where there is one; ``None``: none.
+        exif: turn photographs upright, as their camera noted.
+        background: colour behind what is transparent; see :class:`Decoding`.
+        groups: a regular expression that finds in a file's name the object which the image shows,
+            such as ``^(\d+)_``: images of one object are never divided between splits.
 
     Raises:
-        UserError: If ``root`` is not set.
+        UserError: If ``root`` is not set, or another value cannot be used.
     """
 
     name = "imagefolder"
 
     def __init__(
-        self, root: str | None, train: str = "train", test: str = "test", val: str = "val"
+        self,
+        root: str | None,
+        train: str = "train",
+        test: str = "test",
+        val: str | None = "auto",
+        *,
+        exif: bool = True,
+        background: str | None = "white",
+        groups: str | None = None,
     ) -> None:
         if root is None:
             raise problem(
@@ -114,59 +152,137 @@ class ImageFolder(Source):
             )
         self.root = Path(root).expanduser()
         self.folders = {"train": train, "test": test, "val": val}
+        self.decoding = Decoding(exif, background)
+        self.groups = None if groups is None else _pattern(groups)
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
+        folders = self._folders()
+        class_names = visible_folders(folders["train"])
+        splits = {part: self._split(part, folders, class_names) for part in folders}
+        return Splits(splits["train"], splits["test"], splits.get("val"), class_names)
+
+    def _folders(self) -> dict[str, Path]:
+        """The folder of every split."""
+        wanted = dict(self.folders)
+        if wanted["val"] == "auto":
+            there = (name for name in _VAL_FOLDERS if (self.root / name).is_dir())
+            wanted["val"] = next(there, None)
+        found = {part: self.root / name for part, name in wanted.items() if name is not None}
         problems = Problems()
-        for split in ("train", "test"):
+        for part, folder in found.items():
+            known = visible_folders(self.root) if self.root.is_dir() else []
             problems.require(
-                (self.root / self.folders[split]).is_dir(),
-                "dataset.source.root",
-                f"has no folder '{self.folders[split]}'",
-                str(self.root),
-                f"Images belong in {self.root / self.folders[split]}/<class>/*.jpg.",
+                folder.is_dir(),
+                f"dataset.source.{part}",
+                f"{self.root} has no such folder",
+                folder.name,
+                f"{did_you_mean(folder.name, known) if known else ''} Images belong in "
+                f"{folder}/<class>/*.jpg.".lstrip(),
             )
         problems.raise_if_any()
-        class_names = folders_in(self.root / self.folders["train"])
-        has_val = (self.root / self.folders["val"]).is_dir()
-        return Splits(
-            train=self._split("train", class_names),
-            test=self._split("test", class_names),
-            val=self._split("val", class_names) if has_val else None,
-            class_names=class_names,
-        )
+        return found
 
-    def _split(self, split: str, class_names: list[str]) -> FileSplit:
-        folder = self.root / self.folders[split]
-        unknown = sorted(set(folders_in(folder)) - set(class_names))
+    def _split(self, part: str, folders: Mapping[str, Path], class_names: list[str]) -> FileSplit:
+        folder = folders[part]
+        unknown = [name for name in visible_folders(folder) if name not in class_names]
         if unknown:
+            alike = {_plain(name): name for name in class_names}
             raise problem(
-                str(folder), "has classes that the training folder lacks", ", ".join(unknown)
+                str(folder),
+                "has classes that the training folder lacks",
+                ", ".join(unknown),
+                " ".join(
+                    f"'{name}' differs from its '{alike[_plain(name)]}' only in upper and lower "
+                    "case or in the form of its Unicode characters."
+                    for name in unknown
+                    if _plain(name) in alike
+                ),
             )
-        return images_by_class(f"imagefolder/{split}", folder, class_names)
+        name = f"imagefolder/{part}"
+        split = images_by_class(
+            name, folder, class_names, decoding=self.decoding, groups=self.groups
+        )
+        split.folder = folder.name
+        return split
 
 
-def folders_in(folder: Path) -> list[str]:
-    """Names of the visible folders in ``folder``, sorted."""
-    return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+def _plain(name: str) -> str:
+    """Without differences that people do not see."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
-def images_by_class(name: str, folder: Path, class_folders: list[str]) -> FileSplit:
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise problem(
+            "dataset.source.groups", f"is no regular expression ({error})", text
+        ) from error
+
+
+def images_by_class(
+    name: str,
+    folder: Path,
+    class_folders: list[str],
+    *,
+    decoding: Decoding = AS_PUBLISHED,
+    groups: re.Pattern[str] | None = None,
+) -> FileSplit:
     """The images of ``<folder>/<class folder>``, however deep, in sorted order.
 
     Args:
         name: of the split.
         folder: that holds the class folders.
         class_folders: in the order of the class numbers.
+        decoding: from files to RGB.
+        groups: finds in a file's name the object that the image shows.
     """
-    paths: list[Path] = []
+    walker = Walker()
+    names: list[str] = []
     labels: list[int] = []
+    left_out: dict[str, int] = {}
     for label, class_folder in enumerate(class_folders):
-        found = sorted(
-            path for path in (folder / class_folder).rglob("*") if path.suffix.lower() in _SUFFIXES
-        )
-        paths += found
-        labels += [label] * len(found)
-    return FileSplit(name, paths, labels)
+        found = walker.below(folder / class_folder)
+        names += [path.relative_to(folder).as_posix() for path in found.images]
+        labels += [label] * len(found.images)
+        _add(left_out, found.counts)
+    _add(left_out, _beside(folder))
+    objects = None if groups is None else objects_of(names, groups)
+    return FileSplit(name, folder, names, labels, decoding, groups=objects, left_out=left_out)
+
+
+def _beside(folder: Path) -> dict[str, int]:
+    """Files that lie beside the class folders."""
+    found = [path.name for path in folder.iterdir() if not path.is_dir()]
+    visible = sum(not is_hidden(name) for name in found)
+    counts = {NO_CLASS: visible, HIDDEN: len(found) - visible}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for reason, count in counts.items():
+        total[reason] = total.get(reason, 0) + count
+
+
+def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str_]:
+    """The object that each file shows (N,).
+
+    Args:
+        names: relative names; the pattern is looked for in the last part.
+        pattern: its first group, or else all of it, names the object. A file whose name it does
+            not fit is an object of its own.
+
+    Raises:
+        UserError: If it fits no name.
+    """
+    matches = [pattern.search(name.rpartition("/")[2]) for name in names]
+    if names and not any(matches):
+        what = "fits no file name, such as"
+        raise problem("dataset.source.groups", what, names[0].rpartition("/")[2])
+    return np.array(
+        [
+            name if match is None else match[1 if pattern.groups else 0]
+            for name, match in zip(names, matches, strict=True)
+        ]
+    )

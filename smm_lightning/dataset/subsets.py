@@ -107,16 +107,23 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
     return np.sort(order[:count])
 
 
-def held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(
+    labels: NDArray[np.int64], share: float, seed: int, groups: NDArray[np.str_] | None = None
+) -> NDArray[np.bool_]:
     """Which samples are set aside: ``share`` of each class, rounded.
 
     Args:
         labels: (N,) class of every sample.
         share: between 0 and 1.
         seed: which ones.
+        groups: (N,) the object of every sample; then the share is one of objects, and
+            those of one are set aside together.
     """
-    rank, size = _ranks(labels, seed)
-    return (rank + 0.5) / size < share
+    if groups is None:
+        rank, size = _ranks(labels, seed)
+        return (rank + 0.5) / size < share
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    return held_out(labels[first], share, seed)[member]
 
 
 def _ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:

@@ -1,11 +1,13 @@
 """CIFAR-10, CIFAR-100, SVHN and GTSRB from the files that torchvision keeps."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from smm_lightning.catalog import CATALOG
-from smm_lightning.dataset.sources import Source, folders_in, images_by_class
+from smm_lightning.dataset.image_files import visible_folders
+from smm_lightning.dataset.sources import Listing, Source, images_by_class
 from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
 from smm_lightning.errors import Problems, did_you_mean, problem
 
@@ -48,11 +50,11 @@ class TorchvisionArrays(Source):
         self.name = name
         self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
 
-    def identities(self) -> dict[str, str]:
-        """See :meth:`Source.identities`."""
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
+        """See :meth:`Source.listings`."""
         folder = self._folder()
         return {
-            split: stamp(f"{self.name}/{split}", [folder / file for file in self._files(split)])
+            split: Listing(stamp(f"{self.name}/{split}", folder, self._files(split)))
             for split in ("train", "test")
         }
 
@@ -152,7 +154,7 @@ class TrafficSigns(Source):
             )
         problems.raise_if_any()
         folder = next(path for path in training if path.exists())
-        classes = folders_in(folder)
+        classes = visible_folders(folder)
         # Class numbers are the folders' names; the test images are listed by number.
         if classes != [f"{label:05d}" for label in range(len(classes))]:
             raise problem(str(folder), "class folders are left out", cure=_cure("gtsrb"))
@@ -181,14 +183,15 @@ def _from_csv(answers: Path) -> FileSplit:
     with answers.open(newline="") as file:
         try:
             rows = [
-                (folder / Path(row["Filename"]).name, int(row["ClassId"]))
+                (Path(row["Filename"]).name, int(row["ClassId"]))
                 for row in csv.DictReader(file, delimiter=";", skipinitialspace=True)
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise problem(
                 str(answers), f"is no list of GTSRB's test images ({error!r})", cure=_cure("gtsrb")
             ) from error
-    return FileSplit("gtsrb/test", [path for path, _ in rows], [label for _, label in rows])
+    names, labels = [name for name, _ in rows], [label for _, label in rows]
+    return FileSplit("gtsrb/test", folder, names, labels)
 
 
 def _cure(name: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,10 +29,11 @@ COUNT = 150  # two chunks and a part of a third
 
 @pytest.fixture
 def split(tmp_path):
-    paths = [tmp_path / "files" / f"{number}.png" for number in range(COUNT)]
-    for number, path in enumerate(paths):
-        miniatures.write(path, miniatures.encoded(number, "PNG"))
-    return FileSplit("some/train", paths, [number % 3 for number in range(COUNT)])
+    names = [f"{number}.png" for number in range(COUNT)]
+    for number, name in enumerate(names):
+        miniatures.write(tmp_path / "files" / name, miniatures.encoded(number, "PNG"))
+    labels = [number % 3 for number in range(COUNT)]
+    return FileSplit("some/train", tmp_path / "files", names, labels)
 
 
 def content(split, size=16):
@@ -53,6 +55,35 @@ def test_a_bank_holds_what_pil_makes(split, tmp_path):
     assert sorted(path.name for path in bank.folder.iterdir()) == ["bank.json", "images.u8"]
 
 
+def test_equal_images_have_equal_digests_wherever_they_lie(split, tmp_path):
+    def digest(**changes):
+        facts = {"split": split, "size": 16, "chosen": np.arange(COUNT), **changes}
+        made = Content(class_names=facts.pop("class_names", ["a", "b", "c"]), **facts)
+        folder = tmp_path / f"bank {len(list(tmp_path.iterdir()))}"
+        return open_or_build(folder, lambda: made, 0).digest
+
+    first = digest()
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(split.root, moved)  # with other times
+    assert digest(split=FileSplit("x", moved, split.names, split.labels)) == first
+    assert digest(size=24) == first  # of the stored pixels
+    assert digest(chosen=np.arange(COUNT - 1)) != first
+    assert digest(class_names=["a", "b", "d"]) != first
+    assert digest(split=FileSplit("x", moved, split.names, split.labels[::-1])) != first
+    (moved / "3.png").write_bytes((moved / "4.png").read_bytes())
+    assert digest(split=FileSplit("x", moved, split.names, split.labels)) != first
+
+
+def test_hashes_are_of_pixels_not_of_files(split, tmp_path):
+    with Image.open(split.root / "5.png") as image:
+        image.save(split.root / "6.png", compress_level=1)
+        image.transpose(Image.Transpose.ROTATE_90).save(split.root / "7.png")
+    assert (split.root / "5.png").read_bytes() != (split.root / "6.png").read_bytes()
+    hashes = open_or_build(tmp_path / "bank", lambda: content(split), 0).hashes
+    assert hashes[5] == hashes[6] != hashes[7]
+    assert len(set(hashes.tolist())) == COUNT - 1
+
+
 def test_a_bank_is_read_only_and_decoded_once(split, tmp_path):
     bank = open_or_build(tmp_path / "bank", lambda: content(split), 0)
     with pytest.raises(ValueError, match=r"read-only"):
@@ -72,31 +103,25 @@ def test_several_processes_build_the_same_bank_as_one(split, tmp_path, monkeypat
     assert banks[0].checksums == banks[1].checksums
 
 
-def test_all_broken_images_are_listed_and_the_rest_is_kept(split, tmp_path):
-    good = split.paths[7].read_bytes()
+def test_all_broken_images_are_listed_and_leave_nothing(split, tmp_path):
+    paths = [split.root / name for name in split.names]
+    good = paths[7].read_bytes()
     for number in (7, 130):
-        split.paths[number].write_bytes(good[:80])
+        paths[number].write_bytes(good[:80])
     with pytest.raises(UserError) as error:
         open_or_build(tmp_path / "bank", lambda: content(split), 0)
     assert [line.split(" ")[0] for line in error.value.problems] == [
         "some/train[7]",
         "some/train[130]",
     ]
-    assert not (tmp_path / "bank").exists()
-    for number in (7, 130):
-        split.paths[number].write_bytes(good)
-    read = []
-    original = FileSplit.read
-    split.read = lambda index: (read.append(index), original(split, index))[1]
-    open_or_build(tmp_path / "bank", lambda: content(split), 0)
-    assert sorted(read) == [*range(64), *range(128, 150)]  # the chunk between was complete
+    assert {path.name for path in tmp_path.iterdir()} == {"files", "bank.lock"}
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
 def test_more_than_8_bits_are_refused(mode, tmp_path):
     Image.new(mode, (9, 9), 3).save(tmp_path / "deep.tif")
     with pytest.raises(UserError, match=r"deep.tif: has more than 8 bits a channel"):
-        FileSplit("some/train", [tmp_path / "deep.tif"], [0]).read(0)
+        FileSplit("some/train", tmp_path, ["deep.tif"], [0]).read(0)
 
 
 def damages(folder):
@@ -159,15 +184,15 @@ def test_a_large_bank_is_verified_when_its_time_is_another(split, tmp_path, monk
         ImageBank(folder)
 
 
-def test_pixels_that_follow_a_shorter_progress_are_written_again(split, tmp_path):
-    """What the list of chunks does not vouch for is not trusted, whatever the file holds."""
+def test_what_a_killed_build_left_is_not_trusted(split, tmp_path):
     partial = tmp_path / "bank.partial"
     partial.mkdir()
     (partial / "images.u8").write_bytes(bytes(COUNT * 16 * 16 * 3))
-    (partial / "progress").write_text("0 123\n1 no\n2")
+    (partial / "bank.json").write_text("{}")
     bank = open_or_build(tmp_path / "bank", lambda: content(split), 0)
     whole = open_or_build(tmp_path / "whole", lambda: content(split), 0)
     np.testing.assert_array_equal(bank.images, whole.images)
+    assert not partial.exists()
 
 
 BUILD = """
@@ -184,8 +209,8 @@ class Slow(FileSplit):
         with open(root / "log", "a") as log:
             print(index, file=log)
         return super().read(index)
-paths = [root / "files" / f"{number}.png" for number in range(150)]
-split = Slow("some/train", paths, [number % 3 for number in range(150)])
+names = [f"{number}.png" for number in range(150)]
+split = Slow("some/train", root / "files", names, [number % 3 for number in range(150)])
 print("begin", flush=True)
 made = open_or_build(bank, lambda: Content(split, np.arange(150), ["a", "b", "c"], 16), 0)
 print(int(made.images.sum()))
@@ -207,7 +232,7 @@ def test_two_processes_build_a_bank_once(split, tmp_path):
     assert sorted(map(int, (tmp_path / "log").read_text().split())) == list(range(COUNT))
 
 
-def test_a_build_that_is_killed_goes_on(split, tmp_path):
+def test_a_build_that_is_killed_begins_again(split, tmp_path):
     whole = open_or_build(tmp_path / "whole", lambda: content(split), 0)
     chance = random.Random(0)
     folder = tmp_path / "bank"
@@ -236,7 +261,7 @@ def test_a_full_disk_is_said_and_leaves_no_bank(split, tmp_path):
     assert "paths.banks: cannot be written (File too large)" in error
     assert "Make room, or choose another place with paths.banks." in error
     assert not (tmp_path / "bank").exists()
-    assert list((tmp_path / "bank.partial").iterdir()) == []
+    assert not (tmp_path / "bank.partial").exists()
     assert open_or_build(tmp_path / "bank", lambda: content(split), 0).images.any()
 
 
@@ -259,6 +284,7 @@ def test_memory_does_not_grow_with_the_bank(tmp_path):
         "index": list(range(count)),
         "class_names": ["a"],
         "checksums": [],
+        "digest": "", "hashes": "", "has_groups": False,
         "written_ns": (folder / "images.u8").stat().st_mtime_ns,
     }
     import zlib

@@ -108,12 +108,14 @@ def test_files_are_resized_in_the_bank_as_by_pil(mode, shape, tmp_path):
         if mode in ("RGBA", "LA"):
             image.putalpha(Image.fromarray(pixels[..., 0]))
         image.save(file)
-    source = ImageFolder(str(tmp_path / "images"))
+    source = ImageFolder(str(tmp_path / "images"), exif=False, background=None)
     options = {"batch_size": 3, "augmentation": "paper", "seed": SEED, "banks": tmp_path / "banks"}
     data = ImageDataModule(source, size=64, **options)
     data.setup()
-    paths = {part: split.paths for part, split in source.load().parts().items()}
-    opened = {part: [Image.open(path) for path in listed] for part, listed in paths.items()}
+    opened = {
+        part: [Image.open(split.root / name) for name in split.names]
+        for part, split in source.load().parts().items()
+    }
     assert {image.mode for image in opened["train"]} == {mode}
     compare(data, lambda split, index: opened[split][index].convert("RGB"), 64)
     if mode in AS_PUBLISHED:

@@ -109,7 +109,7 @@ def test_missing_files_are_counted(tmp_path):
     miniatures.make_coop("eurosat", tmp_path)
     (tmp_path / "eurosat/2750/kind_1/train_0.jpg").unlink()
     with pytest.raises(UserError) as error:
-        CoOp("eurosat", str(tmp_path)).identities()
+        CoOp("eurosat", str(tmp_path)).listings()
     (line,) = error.value.problems
     assert line.startswith("eurosat/train: 1 of 12 files are missing, the first is ")
 
@@ -117,10 +117,10 @@ def test_missing_files_are_counted(tmp_path):
 def test_a_file_that_is_replaced_changes_the_identity(tmp_path):
     miniatures.make_coop("eurosat", tmp_path)
     source = CoOp("eurosat", str(tmp_path))
-    before = source.identities()
-    assert before == source.identities()
+    before = source.listings()
+    assert before == source.listings()
     miniatures.write(tmp_path / "eurosat/2750/kind_1/train_0.jpg", miniatures.encoded(5))
-    after = source.identities()
+    after = source.listings()
     assert before["train"] != after["train"]
     assert before["test"] == after["test"]
 
@@ -286,7 +286,7 @@ def test_a_dataset_of_the_hub(hub_folder, composed, column, names):
     assert splits.class_names == names
     assert splits.train.labels.tolist() == [0, 1, 0, 1, 0, 1]
     np.testing.assert_array_equal(np.asarray(splits.train.read(3)), miniatures.pixels(3))
-    assert source.identities() == source.identities()
+    assert source.listings() == source.listings()
     cfg = composed(
         "dataset=hub",
         f"dataset.source.path={hub_folder}",

@@ -1,0 +1,128 @@
+"""Which files below a folder are images: one answer for training, prediction and preparation."""
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+# Registered with Pillow, which only recognises them, or needs another program to read them.
+_UNREADABLE_FORMATS = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+_MADE_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+HIDDEN = "hidden, or made by a system"
+TWICE = "links to what was taken already"
+BROKEN_LINK = "broken links"
+SPECIAL = "no regular files"
+CLOSED = "folders that cannot be opened"
+NO_CLASS = "in no class folder"
+
+
+@dataclass
+class Found:
+    """What a walk found.
+
+    Attributes:
+        images: in sorted order.
+        left_out: what was not taken, by reason.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, other: "Found") -> None:
+        """Put what another walk found behind it."""
+        self.images += other.images
+        for reason, paths in other.left_out.items():
+            self.left_out[reason] += paths
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many files and folders were left out, by reason."""
+        return {reason: len(paths) for reason, paths in sorted(self.left_out.items())}
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Endings, in lower case, of the image files that Pillow reads."""
+    known = Image.registered_extensions().items()
+    readable = {*Image.OPEN, "MPO"} - {*_UNREADABLE_FORMATS}
+    return frozenset(suffix for suffix, kind in known if kind in readable)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is there for a program, not for people."""
+    return name.startswith(".") or name.lower() in _MADE_BY_SYSTEMS
+
+
+class Walker:
+    """Walks folders and takes every image file once, however many links lead to it.
+
+    Folders and files are followed through links. Hidden ones never count, and a folder is a folder
+    whatever its name.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._visited: set[str] = set()
+
+    def below(self, folder: Path) -> Found:
+        """All images below ``folder``, however deep."""
+        found = Found()
+        self._visit(str(folder), os.path.realpath(folder), found)
+        found.images.sort()
+        return found
+
+    def file(self, path: Path, found: Found) -> None:
+        """Take a file that someone named, whatever its ending, but not twice.
+
+        Args:
+            path: of it.
+            found: where it is noted.
+        """
+        self._take(str(path), os.path.realpath(path), found, is_file=True, named=True)
+
+    def _visit(self, folder: str, real: str, found: Found) -> None:
+        if real in self._visited:  # perhaps a link to a folder that it lies in
+            found.left_out[TWICE].append(Path(folder))
+            return
+        self._visited.add(real)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            found.left_out[CLOSED].append(Path(folder))
+            return
+        for entry in entries:
+            # Resolving every path would take longer than all the rest.
+            own = os.path.realpath(entry) if entry.is_symlink() else f"{real}/{entry.name}"
+            if is_hidden(entry.name):
+                found.left_out[HIDDEN].append(Path(entry.path))
+            elif entry.is_dir():
+                self._visit(entry.path, own, found)
+            else:
+                self._take(entry.path, own, found, is_file=entry.is_file())
+
+    def _take(
+        self, path: str, real: str, found: Found, *, is_file: bool, named: bool = False
+    ) -> None:
+        suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - fifty thousand times
+        if not is_file:
+            reason = SPECIAL if os.path.exists(path) else BROKEN_LINK  # noqa: PTH110
+        elif not named and suffix not in suffixes():
+            reason = f"no images ({suffix or 'without an ending'})"
+        elif real in self._taken:
+            reason = TWICE
+        else:
+            self._taken.add(real)
+            found.images.append(Path(path))
+            return
+        found.left_out[reason].append(Path(path))
+
+
+def visible_folders(folder: Path) -> list[str]:
+    """Names of the folders in ``folder`` that are not hidden, sorted."""
+    return sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)
+    )

@@ -1,0 +1,43 @@
+"""Whether a finished run was made with the images that are there now."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from smm_lightning.assembly import datamodule
+from smm_lightning.errors import UserError, problem
+from smm_lightning.identity import changed_images
+from smm_lightning.run_folder import RunFolder
+
+
+def require_same_images(cfg: DictConfig, run: RunFolder, result: dict[str, Any]) -> None:
+    """Compare the images of a result with those of now.
+
+    Names, sizes and times of the files are compared first; where one of these differs, the pixels.
+    Equal relative names, classes and pixels are equal images, wherever they lie. A result whose
+    images are no longer there stands, with a line.
+
+    Args:
+        cfg: of the run.
+        run: its folder.
+        result: content of its ``result.json``.
+
+    Raises:
+        UserError: If the images are others, in a line that says what changed.
+    """
+    cure = "force=true runs it anew; another paths.root keeps both."
+    if "images" not in result:
+        what = "was written by an older version, which did not note its images"
+        raise problem(f"{run.path}/result.json", what, cure=cure)
+    data = datamodule(cfg)
+    try:
+        stamps = data.stamps()
+    except UserError as error:
+        print(f"{run.path.name}: its images cannot be compared: {error.problems[0]}", flush=True)
+        return
+    if stamps == {split: facts["stamp"] for split, facts in result["images"].items()}:
+        return
+    data.setup()
+    changed = changed_images(result, {"images": data.images, "class_names": data.class_names})
+    if changed:
+        raise problem(str(run.path), f"was finished with other images: {changed}", cure=cure)
