@@ -1,7 +1,7 @@
 """``python -m smm_lightning.prepare``: which datasets are here, complete, and what is missing.
 
-Without names all twelve datasets of the paper are looked at. The exit status is 0 if all of them
-are usable, 1 if not.
+Without names all twelve datasets of the paper are looked at; a folder of one's own is looked at as
+a run would read it. The exit status is 0 if all of them are usable, 1 if not.
 """
 
 import argparse
@@ -54,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
+    folders = [name for name in options.names if name not in CATALOG and Path(name).is_dir()]
+    if folders:
+        return max([_own_folder(Path(folder), options) for folder in folders])
     try:
         findings = [_examined(name, options) for name in _checked(options.names)]
     except UserError as error:
@@ -67,14 +70,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m smm_lightning.prepare", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="dataset", help=", ".join(CATALOG))
+    known = ", ".join(CATALOG)
+    parser.add_argument("names", nargs="*", metavar="dataset", help=f"a folder, or: {known}")
     default = os.environ.get("SMM_DATA", "data")
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of all data")
     parser.add_argument("--download", action="store_true", help="fetch what torchvision can fetch")
     parser.add_argument("--decode", action="store_true", help="decode every image, list the broken")
     parser.add_argument("--strict", action="store_true", help="numbers must be those of Table 6")
+    parser.add_argument("--groups", help="of a folder: as dataset.source.groups")
     parser.add_argument("--videos", type=Path, help="ucf101: extract middle frames from here")
     return parser
+
+
+def _own_folder(folder: Path, options: argparse.Namespace) -> int:
+    from smm_lightning.dataset import ImageFolder
+    from smm_lightning.dataset.datamodule import usable_cpus
+    from smm_lightning.dataset.inspection import inspect
+
+    try:
+        source = ImageFolder(str(folder), groups=options.groups)
+        found = inspect(source, usable_cpus())
+    except UserError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    width = max((len(name) for _, name, _ in found.rows), default=0)
+    for split, name, count in found.rows:
+        print(f"{split:6} {name:{width}} {count:>7,}")
+    for line in found.facts:
+        print(line)
+    for split, reasons in found.left_out.items():
+        for reason, count in reasons.items():
+            print(f"left out      {split}: {count} {reason}")
+    for line in found.notes:
+        print(f"note          {line}")
+    for line in found.problems:
+        print(f"wrong         {line}")
+    print("A run can use it." if not found.problems else "A run would stop, or be misled.")
+    return int(bool(found.problems))
 
 
 def _checked(names: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from PIL import Image
 from smm_lightning import prepare
 from smm_lightning.catalog import CATALOG
 from tests.dataset import miniatures
+from tests.test_own_images import make
 
 
 def test_everything_is_missing_at_first(tmp_path, capsys):
@@ -82,6 +83,58 @@ def test_dead_downloads_are_said(name, tmp_path, capsys):
     assert prepare.main([name, "--data", str(tmp_path), "--download"]) == 1
     shown = capsys.readouterr().out
     assert f"{name}: no download. Fetch them from" in shown
+
+
+def test_a_folder_of_ones_own(tmp_path, capsys):
+    root = make(tmp_path / "R")
+    assert prepare.main([str(root)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in shown[:6]] == [
+        [split, name, count]
+        for split, count in (("train", "8"), ("test", "4"))
+        for name in ("ant", "bee", "cat")
+    ]
+    assert shown[6:] == [
+        "sizes         20 x 16 (36)",
+        "pixel formats RGB (36)",
+        "A run can use it.",
+    ]
+
+
+def test_what_is_wrong_with_a_folder_of_ones_own(tmp_path, capsys):
+    root = make(tmp_path / "R")
+    ant = root / "train/ant"
+    (ant / "0.png").write_bytes(b"no image")
+    Image.new("I;16", (9, 9)).save(ant / "1.png")
+    Image.new("L", (9, 9), 7).save(ant / "2.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 9), "blue").save(ant / "3.jpg", exif=exif)
+    Image.new("RGBA", (9, 9), "green").save(ant / "4.png")
+    for path in ("train/bee/copy.png", "train/cat/copy.png", "test/bee/copy.png"):
+        (root / path).write_bytes((root / "train/bee/7.png").read_bytes())
+    (root / "test/cat/copy.png").write_bytes((root / "train/cat/7.png").read_bytes())
+    (ant / "copy.png").write_bytes((ant / "5.png").read_bytes())
+    (ant / "paper.pdf").write_bytes(b"%PDF")
+    assert prepare.main([str(root)]) == 1
+    shown = capsys.readouterr().out
+    assert f"wrong         imagefolder/train[0] {ant}/0.png: is no readable image" in shown
+    assert "1.png: has more than 8 bits a channel (got 'I;16')" in shown
+    kinds = "1 grey, 1 with more than 8 bits, 1 turned by the camera's note, 1 with transparency"
+    assert f"of these      {kinds}" in shown
+    assert "left out      train: 1 no images (.pdf)" in shown
+    one_split = "note          1 x equal images in one split: train/ant/5.png = train/ant/copy.png"
+    assert one_split in shown
+    assert "wrong         1 x equal images of different classes: train/bee/7.png = " in shown
+    two = "wrong         1 x equal images in two splits: train/cat/7.png = test/cat/copy.png"
+    assert two in shown
+    assert shown.splitlines()[-1] == "A run would stop, or be misled."
+
+
+def test_a_folder_without_splits(tmp_path, capsys):
+    (tmp_path / "cats").mkdir()
+    assert prepare.main([str(tmp_path)]) == 1
+    assert "wrong         dataset.source.train: " in capsys.readouterr().out
 
 
 def write_video(path, count):

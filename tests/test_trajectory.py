@@ -120,6 +120,7 @@ def trained(official):
         OptimizerSpec(epochs, "published", rate, rate),
         names[:CLASSES],
         {},
+        {},
     )
     assert module.optimizer.milestones == milestones
     watch = Watch()

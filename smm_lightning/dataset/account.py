@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from smm_lightning.dataset.image_bank import ImageBank
-from smm_lightning.dataset.splits import Split, Splits
+from smm_lightning.dataset.splits import NO_OBJECT, Split, Splits
 
 _NAMED = 3  # of the images that stand in two splits
 
@@ -58,7 +58,8 @@ def overlaps(
 
 
 def _objects(split: Split, bank: ImageBank) -> set[str]:
-    return set() if split.groups is None else set(split.groups[bank.index].tolist())
+    groups = [] if split.groups is None else split.groups[bank.index].tolist()
+    return {name for name in groups if not name.startswith(NO_OBJECT)}
 
 
 def _names(

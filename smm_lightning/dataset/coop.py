@@ -51,6 +51,10 @@ class CoOp(Source):
         assert self.facts.coop is not None
         return self.facts.coop
 
+    def is_there(self) -> bool:
+        """See :meth:`Source.is_there`."""
+        return self._images() is not None or self._databases() is not None
+
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
         images = self._images()

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.dataset.splits import Split
+from smm_lightning.dataset.splits import Split, pixel_hash
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import Problems, UserError
 from smm_lightning.files import sync_folder, write_atomically, writing
@@ -32,7 +32,6 @@ from smm_lightning.files import sync_folder, write_atomically, writing
 VERSION = 2  # raise it when pixels or format change: banks of another version are built anew
 _CHUNK = 64  # images that a worker decodes at a time
 _IMAGES, _FACTS = "images.u8", "bank.json"
-_HASH_BYTES = 16  # of the pixels of an image
 _SHOWN = 20  # broken images that a message lists
 _WORTH_PROCESSES = 512  # fewer images are decoded before processes have started
 _WORTH_MENTIONING = 2_000
@@ -69,11 +68,10 @@ class Content:
             UserError: If it cannot be decoded.
         """
         image = self.split.read(int(self.chosen[position]))
-        digest = hashlib.blake2b(repr(image.size).encode(), digest_size=_HASH_BYTES)
-        digest.update(image.tobytes())
+        own = pixel_hash(image)
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return np.asarray(image), digest.digest()
+        return np.asarray(image), own
 
     def digest(self, hashes: Sequence[bytes]) -> str:
         """A text that is equal for equal images: relative names, classes, sizes and pixels.
@@ -282,7 +280,7 @@ class _Chunks(Dataset[_Chunk]):
         positions = range(number * _CHUNK, min((number + 1) * _CHUNK, len(self.content.chosen)))
         size = self.content.size
         pixels = np.empty((len(positions), size, size, 3), dtype=np.uint8)
-        hashes = [bytes(_HASH_BYTES)] * len(positions)
+        hashes = [b""] * len(positions)
         broken = Problems()
         for row, position in enumerate(positions):
             with broken.caught():

@@ -5,13 +5,20 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smm_lightning.dataset.image_files import HIDDEN, NO_CLASS, Walker, is_hidden, visible_folders
-from smm_lightning.dataset.splits import AS_PUBLISHED, ArraySplit, Decoding, FileSplit, Splits
+from smm_lightning.dataset.splits import (
+    AS_PUBLISHED,
+    NO_OBJECT,
+    ArraySplit,
+    Decoding,
+    FileSplit,
+    Splits,
+)
 from smm_lightning.errors import Problems, did_you_mean, problem
 
 # Other names of the validation folder, in the order in which they are looked for.
@@ -46,6 +53,10 @@ class Source(ABC):
     name: str
     image_size: int | None = None
     decoding: Decoding = AS_PUBLISHED
+
+    def is_there(self) -> bool:
+        """Whether its files are on this machine at all; they may still be incomplete."""
+        return True
 
     @abstractmethod
     def load(self) -> Splits:
@@ -155,11 +166,20 @@ class ImageFolder(Source):
         self.decoding = Decoding(exif, background)
         self.groups = None if groups is None else _pattern(groups)
 
+    def is_there(self) -> bool:
+        """See :meth:`Source.is_there`."""
+        return self.root.is_dir()
+
     def load(self) -> Splits:
         """See :meth:`Source.load`."""
         folders = self._folders()
         class_names = visible_folders(folders["train"])
         splits = {part: self._split(part, folders, class_names) for part in folders}
+        if self.groups is not None:
+            names = [name for split in splits.values() for name in split.names]
+            if names and not any(self.groups.search(PurePath(name).name) for name in names):
+                what = f"fits no file name, such as {names[0]}"
+                raise problem("dataset.source.groups", what, self.groups.pattern)
         return Splits(splits["train"], splits["test"], splits.get("val"), class_names)
 
     def _folders(self) -> dict[str, Path]:
@@ -272,17 +292,11 @@ def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str
         names: relative names; the pattern is looked for in the last part.
         pattern: its first group, or else all of it, names the object. A file whose name it does
             not fit is an object of its own.
-
-    Raises:
-        UserError: If it fits no name.
     """
-    matches = [pattern.search(name.rpartition("/")[2]) for name in names]
-    if names and not any(matches):
-        what = "fits no file name, such as"
-        raise problem("dataset.source.groups", what, names[0].rpartition("/")[2])
+    matches = [pattern.search(PurePath(name).name) for name in names]
     return np.array(
         [
-            name if match is None else match[1 if pattern.groups else 0]
+            f"{NO_OBJECT}{name}" if match is None else match[1 if pattern.groups else 0]
             for name, match in zip(names, matches, strict=True)
         ]
     )

@@ -75,6 +75,14 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 AS_PUBLISHED = Decoding()
+NO_OBJECT = "\0"  # begins the group of an image that is alone
+
+
+def pixel_hash(image: Image.Image) -> bytes:
+    """Sixteen bytes that are equal for images of equal size and pixels."""
+    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
+    digest.update(image.tobytes())
+    return digest.digest()
 
 
 class Split(ABC):

@@ -50,6 +50,10 @@ class TorchvisionArrays(Source):
         self.name = name
         self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
 
+    def is_there(self) -> bool:
+        """See :meth:`Source.is_there`."""
+        return self._found() is not None
+
     def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
         """See :meth:`Source.listings`."""
         folder = self._folder()
@@ -81,12 +85,17 @@ class TorchvisionArrays(Source):
         for split in ("train", "test"):
             self._open(self.folders[0], split, download=True)
 
-    def _folder(self) -> Path:
+    def _found(self) -> Path | None:
         """The first folder with all files."""
-        files = list(dict.fromkeys([*self._files("train"), *self._files("test")]))
-        for folder in self.folders:
-            if all((folder / file).is_file() for file in files):
-                return folder
+        files = self._all_files()
+        there = (f for f in self.folders if all((f / file).is_file() for file in files))
+        return next(there, None)
+
+    def _folder(self) -> Path:
+        """The first folder with all files, or an error."""
+        if (found := self._found()) is not None:
+            return found
+        files = self._all_files()
         missing = [file for file in files if not (self.folders[0] / file).is_file()]
         raise problem(
             self.name,
@@ -94,6 +103,9 @@ class TorchvisionArrays(Source):
             + ", ".join(missing),
             cure=_cure(self.name),
         )
+
+    def _all_files(self) -> list[str]:
+        return list(dict.fromkeys([*self._files("train"), *self._files("test")]))
 
     def _files(self, split: str) -> list[str]:
         kind = torchvision_class(self.name)
@@ -137,6 +149,10 @@ class TrafficSigns(Source):
         base = Path(root).expanduser() / "gtsrb"
         self.folders = [base, base / "gtsrb"]
         self.training_set = training_set
+
+    def is_there(self) -> bool:
+        """See :meth:`Source.is_there`."""
+        return any(folder.is_dir() for folder in self.folders)
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""

@@ -284,7 +284,9 @@ def test_memory_does_not_grow_with_the_bank(tmp_path):
         "index": list(range(count)),
         "class_names": ["a"],
         "checksums": [],
-        "digest": "", "hashes": "", "has_groups": False,
+        "digest": "",
+        "hashes": "",
+        "has_groups": False,
         "written_ns": (folder / "images.u8").stat().st_mtime_ns,
     }
     import zlib

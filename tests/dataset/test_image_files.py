@@ -1,0 +1,109 @@
+"""One messy folder, and one answer to which of its files are images."""
+
+import os
+import sys
+
+import pytest
+from PIL import Image
+
+from smm_lightning import prepare
+from smm_lightning.dataset import ImageDataModule, ImageFolder
+from smm_lightning.dataset import image_files as walk
+from smm_lightning.dataset.image_files import Walker
+from smm_lightning.predict import files_of
+
+READABLE = ("JPG", "jpeg", "jfif", "png", "PNG", "webp", "gif", "bmp", "tif", "tga", "jp2", "ppm")
+
+
+def picture(path, colour="red", size=(9, 7)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = {"jpg": "jpeg", "jfif": "jpeg", "tif": "tiff", "jp2": "jpeg2000"}
+    suffix = path.suffix[1:].lower()
+    Image.new("RGB", size, colour).save(path, kind.get(suffix, suffix))
+
+
+def make_messy(folder):
+    """Twelve images, and what is none."""
+    for number, suffix in enumerate(READABLE):
+        picture(folder / f"{number}.{suffix}", (10 * number, 0, 99))
+    for name in ("._0.png", ".ipynb_checkpoints/0-checkpoint.png", "__MACOSX/1.png"):
+        picture(folder / name)
+    for name in ("Thumbs.db", "paper.pdf", "features.h5", "clip.mpg", "notes.txt", "README"):
+        (folder / name).write_bytes(b"something")
+    picture(folder / "album.jpg/deep/12.png", "white")
+    (folder / "again.png").symlink_to(folder / "3.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    os.mkfifo(folder / "pipe.png")
+
+
+LEFT_OUT = {
+    walk.HIDDEN: 4,
+    walk.TWICE: 2,
+    walk.BROKEN_LINK: 1,
+    walk.SPECIAL: 1,
+    "no images (.pdf)": 1,
+    "no images (.h5)": 1,
+    "no images (.mpg)": 1,
+    "no images (.txt)": 1,
+    "no images (without an ending)": 1,
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for split in ("train", "test"):
+        make_messy(tmp_path / "root" / split / "messy")
+        for number in range(2):
+            picture(tmp_path / "root" / split / "tidy" / f"{number}.png", (number, 200, 0))
+    return tmp_path / "root"
+
+
+def test_what_is_taken_and_what_is_left_out(root):
+    found = Walker().below(root / "train/messy")
+    names = [path.relative_to(root / "train/messy").as_posix() for path in found.images]
+    taken = {f"{n}.{s}" for n, s in enumerate(READABLE)}
+    assert sorted(names) == names
+    assert set(names) == taken | {"album.jpg/deep/12.png"}
+    assert found.counts == LEFT_OUT
+
+
+def test_every_part_of_the_program_sees_the_same_images(root, tmp_path, capsys, monkeypatch):
+    """Training, prediction and preparation; figures read what training stored."""
+    data = ImageDataModule(
+        ImageFolder(str(root)), batch_size=2, augmentation="none", size=8, banks=tmp_path / "banks"
+    )
+    data.setup()
+    assert data.image_counts == {"train": 15, "test": 15}
+    assert [facts["left out"] for facts in data.images.values()] == [LEFT_OUT, LEFT_OUT]
+    found = files_of([root / "train", root / "train/messy/0.JPG"])
+    assert len(found.images) == 15
+    assert found.counts == {**LEFT_OUT, walk.TWICE: 3}
+    prepare.main([str(root)])
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["train", "messy", "13"] in [row[:3] for row in rows]
+    assert ["test", "tidy", "2"] in [row[:3] for row in rows]
+    for reason, count in LEFT_OUT.items():
+        assert f"left out      train: {count} {reason}\n" in shown
+
+
+def test_a_file_that_was_named_counts_whatever_its_ending(tmp_path):
+    picture(tmp_path / "photo.png")
+    (tmp_path / "photo.png").rename(tmp_path / "photo.backup")
+    assert files_of([tmp_path / "photo.backup"]).images == [tmp_path / "photo.backup"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes")
+def test_a_pipe_among_the_arguments_is_no_reason_to_wait(tmp_path):
+    from smm_lightning.errors import UserError
+
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"images: is no regular file"):
+        files_of([tmp_path / "pipe.png"])
+
+
+def test_every_suffix_that_pillow_reads_counts_and_stubs_do_not():
+    known = walk.suffixes()
+    assert {".jfif", ".avif", ".jp2", ".tga", ".jpg", ".tiff", ".webp", ".ppm"} <= known
+    assert not known & {".pdf", ".h5", ".hdf", ".mpg", ".mpeg", ".eps", ".wmf", ".grib"}

@@ -1,0 +1,364 @@
+"""A user's own folder of images: results that are tied to them, splits, photographs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import train as entry
+from smm_lightning.callbacks import LastCheckpoint
+from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
+from smm_lightning.errors import UserError
+from smm_lightning.predict import load_model, predictions
+from tests.test_train import run_program
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def write_class(folder, colour, count, size=(20, 16), start=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        noise = np.random.default_rng([*colour, number]).integers(0, 60, (*size[::-1], 3))
+        pixels = np.clip(noise + np.array(colour), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def make(root):
+    """Three classes of small PNGs: eight for training and four for testing each."""
+    for split, count, start in (("train", 8, 0), ("test", 4, 100)):
+        for place, name in enumerate(CLASSES):
+            write_class(root / split / name, np.eye(3, dtype=int)[place] * 180, count, start=start)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make(tmp_path / "R")
+
+
+SMALL = ("dataset=imagefolder", "backbone=tiny", "trainer=cpu", "epochs=2", "dataset.batch_size=8")
+
+
+@pytest.fixture
+def configured(composed):
+    def with_root(root, *options):
+        return composed(*SMALL, f"dataset.source.root={root}", *options)
+
+    return with_root
+
+
+def untouched(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_result_says_which_images_it_is_of(root, configured):
+    result = entry.train(configured(root))
+    assert result["class_names"] == list(CLASSES)
+    assert {name: facts["images"] for name, facts in result["images"].items()} == {
+        "train": 24,
+        "test": 12,
+    }
+    assert result["images"]["train"]["digest"] != result["images"]["test"]["digest"]
+    assert result["in_two_splits"] == []
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_images(root, configured):
+    cfg = configured(root)
+    entry.train(cfg)
+    for name in CLASSES:
+        write_class(root / "test" / name, (90, 90, 90), 4, start=100)
+    with pytest.raises(UserError) as error:
+        entry.train(cfg)
+    (line,) = error.value.problems
+    assert "was finished with other images: other images in test (12 then, 12 now)" in line
+    assert line.endswith("force=true runs it anew; another paths.root keeps both.")
+    anew = entry.train(configured(root, "force=true"))
+    assert entry.train(cfg)["images"] == anew["images"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "train/ant").rename(root / "train/wasp"), None),
+        (
+            lambda root: [
+                (root / split / "ant").rename(root / split / "wasp") for split in ("train", "test")
+            ],
+            r"other classes .without ant; new wasp., other images in train .24 then, 24 now., "
+            r"other images in test",
+        ),
+        (lambda root: (root / "train/ant/3.png").unlink(), r"in train .24 then, 23 now."),
+        (
+            lambda root: shutil.copytree(root / "test", root / "val"),
+            r": val is new",
+        ),
+    ],
+)
+def test_what_changed_is_said(root, configured, change, message):
+    cfg = configured(root)
+    entry.train(cfg)
+    change(root)
+    with pytest.raises(UserError, match=message or "classes that the training folder lacks"):
+        entry.train(cfg)
+
+
+def test_equal_images_elsewhere_with_other_times_are_the_same_run(
+    root, configured, tmp_path, capsys
+):
+    cfg = configured(root)
+    result = entry.train(cfg)
+    before = untouched(Path(cfg.paths.run))
+    for path in sorted(root.rglob("*.png")):
+        path.touch()
+    assert entry.train(cfg)["images"] == result["images"]
+    assert "finished before" in capsys.readouterr().out
+    assert {p: t for p, t in untouched(Path(cfg.paths.run)).items() if p in before} == before
+
+
+def test_a_result_without_its_images_stands_with_a_line(root, configured, capsys):
+    cfg = configured(root)
+    result = entry.train(cfg)
+    shutil.rmtree(root)
+    assert entry.train(cfg)["run_key"] == result["run_key"]
+    shown = capsys.readouterr().out
+    assert "its images are not here, so they were not compared" in shown
+    assert "finished before" in shown
+
+
+def test_a_result_of_an_older_version_is_not_trusted(root, configured):
+    cfg = configured(root)
+    result = entry.train(cfg)
+    del result["images"]
+    (Path(cfg.paths.run) / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match=r"did not note its images. force=true runs it anew"):
+        entry.train(cfg)
+
+
+def test_two_projects_do_not_share_a_result(tmp_path, composed, monkeypatch):
+    """The same command in two folders: a relative root of data, an absolute one of runs."""
+    for place, name in enumerate(("first", "second")):
+        project = tmp_path / name
+        make(project / "images")
+        if place:
+            write_class(project / "images/test/ant", (0, 200, 0), 4, start=100)
+        monkeypatch.chdir(project)
+        cfg = composed(*SMALL, "dataset.source.root=images")
+        if place:
+            with pytest.raises(UserError, match=r"other images in test"):
+                entry.train(cfg)
+        else:
+            entry.train(cfg)
+
+
+def interrupted(cfg, monkeypatch):
+    save = LastCheckpoint.on_train_epoch_end
+
+    def save_then_die(self, trainer, module):
+        save(self, trainer, module)
+        raise KeyError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
+        with pytest.raises(KeyError):
+            entry.train(cfg)
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_images(root, configured, monkeypatch):
+    cfg = configured(root)
+    interrupted(cfg, monkeypatch)
+    (root / "train/ant").rename(root / "train/spare")
+    (root / "train/bee").rename(root / "train/ant")
+    (root / "train/spare").rename(root / "train/bee")
+    with pytest.raises(UserError) as error:
+        entry.train(cfg)
+    assert error.value.problems == [
+        "ckpt_path: the checkpoint was made with other images: other images in train (24 then, 24 "
+        "now). force=true runs it anew, from the beginning."
+    ]
+    assert len(entry.train(configured(root, "force=true"))["history"]) == 2
+
+
+def test_a_sweep_names_the_run_whose_images_changed(root, tmp_path):
+    command = ("-m", *SMALL, f"dataset.source.root={root}", "seed=0,1", "epochs=1")
+    assert run_program(*command, cwd=tmp_path).returncode == 0
+    again = run_program(*command, cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.count("finished before") == 2
+    write_class(root / "test/ant", (1, 2, 3), 1, start=100)
+    done = run_program(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "was finished with other images: other images in test" in done.stdout + done.stderr
+
+
+def data_of(root, tmp_path, **options):
+    source = {k: options.pop(k) for k in ("val", "exif", "background", "groups") if k in options}
+    settings = {"batch_size": 4, "augmentation": "none", "size": 16, "banks": tmp_path / "banks"}
+    data = ImageDataModule(ImageFolder(str(root), **source), **{**settings, **options})
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+def test_other_names_of_the_validation_folder_are_known(root, tmp_path, name, configured, capsys):
+    shutil.copytree(root / "test", root / name)
+    data = data_of(root, tmp_path)
+    assert data.image_counts["val"] == 12
+    assert data.images["val"]["from"] == name
+    entry.train(configured(root, "epochs=1"))
+    said = "val 12" if name == "val" else f"val 12 (from {name})"
+    assert f"images        train 24, test 12, {said}\n" in capsys.readouterr().out
+
+
+def test_a_split_that_was_asked_for_must_be_there(root, tmp_path):
+    (root / "holdout").mkdir()
+    with pytest.raises(
+        UserError, match=r"dataset.source.val: .*no such folder .got 'holdot'.. Did"
+    ):
+        data_of(root, tmp_path, val="holdot")
+    assert "val" not in data_of(root, tmp_path, val=None).image_counts
+
+
+def test_images_in_two_splits_are_counted_and_named(root, tmp_path, configured, capsys):
+    for number, name in ((100, "9.png"), (102, "10.png")):
+        with Image.open(root / f"test/bee/{number}.png") as image:
+            image.save(root / "train/bee" / name, compress_level=1)  # other bytes, equal pixels
+    result = entry.train(configured(root, "epochs=1"))
+    (overlap,) = result["in_two_splits"]
+    assert (overlap["split"], overlap["other"], overlap["images"]) == ("test", "train", 2)
+    shown = capsys.readouterr().out
+    assert "warning       2 images of test stand in train, too: bee/100.png = bee/9.png" in shown
+    assert "left out" not in shown
+
+
+@pytest.mark.parametrize(("train", "test"), [("Café", "Cafe\u0301"), ("Dog", "dog")])
+def test_classes_that_people_take_for_one_are_named_as_such(root, tmp_path, train, test):
+    write_class(root / "train" / train, (9, 9, 9), 4)
+    write_class(root / "test" / test, (9, 9, 9), 4)
+    with pytest.raises(UserError) as error:
+        data_of(root, tmp_path)
+    (line,) = error.value.problems
+    assert (
+        f"'{test}' differs from its '{train}' only in upper and lower case or in the form" in line
+    )
+
+
+def test_images_of_one_object_are_never_divided(root, tmp_path):
+    for name in CLASSES:
+        for path in sorted((root / "train" / name).iterdir()):
+            number = int(path.stem)
+            path.rename(path.with_name(f"{name}-{number // 2}_{number}.png"))
+    data = data_of(root, tmp_path, groups=r"^([\w-]+)_", val_fraction=0.25)
+    names = data.source.load().train
+    parts = [{names.name_of(i).split("_")[0] for i in data.index(s)} for s in ("train", "val")]
+    assert parts[0] & parts[1] == set()
+    assert data.image_counts == {"train": 18, "test": 12, "val": 6}
+    assert data.overlaps == []
+    shutil.copytree(root / "test", root / "val")
+    (root / "val/ant/100.png").rename(root / "val/ant/ant-0_7.png")
+    (overlap,) = [o for o in data_of(root, tmp_path, groups=r"^([\w-]+)_").overlaps if o.objects]
+    assert (overlap.split, overlap.other, overlap.objects) == ("val", "train", 1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(", "is no regular expression"), ("^x(\\d)", "fits no file name")]
+)
+def test_patterns_that_cannot_be_used(root, tmp_path, pattern, message):
+    with pytest.raises(UserError, match=rf"dataset.source.groups: {message}"):
+        data_of(root, tmp_path, groups=pattern)
+
+
+ORIENTATIONS = range(1, 9)
+
+
+def photograph(path, orientation):
+    """A picture whose upper left quarter is white when it is upright."""
+    upright = Image.new("RGB", (16, 24), "black")
+    upright.paste("white", (0, 0, 8, 12))
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # back to what the sensor saw
+    stored = upright.transpose(Image.Transpose(turns[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored.save(path, exif=exif)
+    return upright
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_photographs_are_seen_upright(tmp_path, orientation):
+    for split in ("train", "test"):
+        upright = photograph(tmp_path / "R" / split / "a" / "0.png", orientation)
+    expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
+    data = data_of(tmp_path / "R", tmp_path, batch_size=1)
+    np.testing.assert_array_equal(data._banks["train"].images[0], expected)
+    as_stored = data_of(tmp_path / "R", tmp_path, batch_size=1, exif=False)
+    equal = np.array_equal(as_stored._banks["train"].images[0], expected)
+    assert equal == (orientation == 1)
+
+
+def test_a_broken_note_of_the_camera_costs_no_image(tmp_path):
+    for split in ("train", "test"):
+        photograph(tmp_path / "R" / split / "a" / "0.jpg", 6)
+    path = tmp_path / "R/train/a/0.jpg"
+    content = path.read_bytes()
+    place = content.index(b"Exif\0\0") + 6
+    path.write_bytes(content[:place] + b"\xff" * 8 + content[place + 8 :])
+    assert data_of(tmp_path / "R", tmp_path, batch_size=1).image_counts["train"] == 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize(
+    ("background", "expected"),
+    [("white", (255, 255, 255)), ("#102030", (16, 32, 48)), (None, (0, 0, 0))],
+)
+def test_transparency_lies_on_the_stated_background(tmp_path, mode, background, expected):
+    clear = Image.new("LA" if mode == "LA" else "RGBA", (6, 6))
+    path = tmp_path / "x.png"
+    if mode == "P":
+        clear = Image.new("P", (6, 6))
+        clear.putpalette([0, 0, 0] * 256)
+        clear.save(path, transparency=0)
+    else:
+        clear.save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+        shown = Decoding(background=background).rgb(image)
+    assert shown.mode == "RGB"
+    assert shown.getpixel((3, 3)) == expected
+
+
+def test_a_background_that_is_no_colour(root, configured):
+    with pytest.raises(UserError, match=r"dataset.source.background: is no colour .got 'whte'."):
+        entry.train(configured(root, "dataset.source.background=whte"))
+
+
+@pytest.mark.parametrize("exif", ["true", "false"])
+def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif):
+    from smm_lightning.export import export_torch
+    from smm_lightning.prompt import read_prompt, rebuild, write_prompt
+
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            for number in range(4):
+                photograph(tmp_path / "R" / split / name / f"{number}.png", 6)
+    cfg = configured(tmp_path / "R", f"dataset.source.exif={exif}", "dataset.batch_size=4")
+    entry.train(cfg)
+    run = Path(cfg.paths.run)
+    prompt = read_prompt(run)
+    write_prompt(prompt, tmp_path / "p.safetensors")
+    plain = rebuild(prompt)
+    export_torch(plain, tmp_path / "p.pt2", prompt.recipe["decoding"])
+    decoding = Decoding(exif == "true", "white")
+    photo = tmp_path / "R/test/a/0.png"
+    with Image.open(photo) as image:
+        pixels = np.array(decoding.rgb(image).resize((32, 32), Image.Resampling.BILINEAR))
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    expected = plain.probabilities(images)[0].max().item()
+    for file in (run, tmp_path / "p.safetensors", tmp_path / "p.pt2"):
+        model = load_model(file, torch.device("cpu"))
+        assert model.decoding == decoding
+        (row,) = predictions(model, [photo])
+        assert row["classes"][0]["confidence"] == pytest.approx(expected, abs=1e-5)
