@@ -1,13 +1,13 @@
 """The method as one plain ``nn.Module``, for training loops and programs of one's own."""
 
 from collections.abc import Iterable
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from smm_lightning.backbone import IMAGENET_MEAN, IMAGENET_STD, FrozenBackbone
-from smm_lightning.errors import problem
+from smm_lightning.backbone import IMAGENET_MEAN, IMAGENET_STD, FrozenBackbone, as_classifier
+from smm_lightning.loop_batches import checked_batches, checked_names
 from smm_lightning.mapping import LabelMapping, OneToOneMapping, count_pairs
 from smm_lightning.method import InputTransform, SampleSpecificMask
 
@@ -50,7 +50,8 @@ class ReprogrammedClassifier(nn.Module):
         """SMM with iterative label mapping around any classifier.
 
         Args:
-            network: returns logits (B, source classes); it is frozen and changed in place.
+            network: returns logits (B, source classes), alone, in a tuple, in a dictionary or as
+                ``.logits``, in any precision; it is frozen and changed in place.
             class_names: of the target classes, at most as many as the network has.
             image_size: side S of the network's input.
             mean: normalisation of the network, for images in [0, 1].
@@ -59,18 +60,16 @@ class ReprogrammedClassifier(nn.Module):
             layers: of the mask generator; the paper takes 5, and 6 for ViT.
 
         Raises:
-            UserError: If a value is out of range, or there are too many target classes.
+            UserError: If a value is out of range, there are too many target classes, or the network
+                is no classifier of such images.
         """
-        network.eval()
-        with torch.inference_mode():
-            parameter = next(network.parameters())
-            probe = parameter.new_zeros(1, 3, image_size, image_size)
-            sources = network(probe).shape[1]
+        targets = checked_names(class_names)
+        classifier, sources = as_classifier(network, image_size)
         names = [str(number) for number in range(sources)]
-        backbone = FrozenBackbone(network, type(network).__name__, image_size, mean, std, names)
+        backbone = FrozenBackbone(classifier, type(network).__name__, image_size, mean, std, names)
         method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
-        mapping = OneToOneMapping(sources, len(class_names), refresh="epoch")
-        return cls(backbone, method, mapping, class_names).to(parameter.device)
+        mapping = OneToOneMapping(sources, len(targets), refresh="epoch")
+        return cls(backbone, method, mapping, targets).to(backbone.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -86,32 +85,32 @@ class ReprogrammedClassifier(nn.Module):
         return self.input_transform.input_size
 
     @torch.no_grad()
-    def refit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+    def refit(self, batches: Iterable[Any]) -> int:
         """Count predictions over the training images and choose the source classes anew.
 
         For ILM before every epoch, for FLM once before the first (paper section 3.1).
 
         Args:
-            batches: images in [0, 1] and targets (B,) int64.
+            batches: pairs, or dictionaries, of images (B, 3, input_size, input_size) in [0, 1] and
+                targets (B,) of class numbers.
 
         Returns:
             How many target classes changed their source class.
 
         Raises:
-            UserError: If a target is no number of a class.
+            UserError: If there is no batch, or one holds something else.
         """
         was_training = self.training
-        self.eval()
-        sources, classes = len(self.backbone.class_names), len(self.class_names)
-        counts = torch.zeros(sources, classes, dtype=torch.int64)
+        shape = len(self.backbone.class_names), len(self.class_names)
+        counts = torch.zeros(shape, dtype=torch.int64)
         device = self.backbone.device
-        for images, targets in batches:
-            outside = targets[(targets < 0) | (targets >= classes)]
-            if len(outside):
-                raise problem("targets", f"must be from 0 to {classes - 1}", int(outside[0]))
-            predicted = self.source_logits(images.to(device)).argmax(1)
-            counts += count_pairs(predicted, targets.to(device), sources, classes).cpu()
-        self.train(was_training)
+        self.eval()
+        try:
+            for images, targets in checked_batches(batches, self.input_size, shape[1]):
+                predicted = self.source_logits(images.to(device)).argmax(1)
+                counts += count_pairs(predicted, targets.to(device), *shape).cpu()
+        finally:
+            self.train(was_training)
         return self.label_mapping.refit(counts)
 
     @torch.inference_mode()
@@ -119,6 +118,8 @@ class ReprogrammedClassifier(nn.Module):
         """Images in [0, 1] to confidences (B, T) that sum to 1, in eval mode."""
         was_training = self.training
         self.eval()
-        confidences: Tensor = self(images.to(self.backbone.device)).float().softmax(1)
-        self.train(was_training)
+        try:
+            confidences: Tensor = self(images.to(self.backbone.device)).float().softmax(1)
+        finally:
+            self.train(was_training)
         return confidences

@@ -35,13 +35,14 @@ ALLOWED = {
     "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "predict", "prompt", "device"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
-    "classifier": {"backbone", "errors", "mapping", "method"},
+    "classifier": {"backbone", "loop_batches", "mapping", "method"},
+    "loop_batches": {"errors"},
     "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
     "export": {"classifier", "cli", "errors", "files", "prompt"},
     "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "device"},
     "dashboard": {"cli", "errors"},
     "figures": BASICS
-    | {"dataset"}
+    | {"dataset", "identity"}
     | {"assembly", "checkpoint", "cli", "host_memory", "mapping", "report", "result", "views"},
     "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "identity", "optimizer"},
     "same_images": {"assembly", "errors", "identity", "run_folder"},

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -318,6 +319,145 @@ def test_any_classifier_can_be_wrapped_and_trained_in_a_loop_of_ones_own():
             ],
             value,
         )
+
+
+class Answering(nn.Module):
+    """A small network whose answer has another form, or whose weights another precision."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.network, self.form = small_network(), form
+
+    def forward(self, images):
+        return self.form(self.network(images))
+
+
+Answer = namedtuple("Answer", "loss logits")
+FORMS = {
+    "tensor": lambda logits: logits,
+    "tuple": lambda logits: (logits, None),
+    "list": lambda logits: [logits],
+    "dictionary": lambda logits: {"logits": logits, "loss": None},
+    "object": lambda logits: Answer(None, logits),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_networks_of_every_form_and_precision_are_wrapped(form, dtype):
+    expected = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
+    network = Answering(FORMS[form]).to(dtype)
+    model = ReprogrammedClassifier.wrap(network, ["a", "b"], image_size=32)
+    images = torch.rand(4, 3, 32, 32)
+    for one in (model, expected):
+        one.refit([(images, torch.tensor([0, 1, 0, 1]))])
+        one.label_mapping.refit(torch.arange(40).view(20, 2))
+    assert model(images).dtype == torch.float32
+    tolerance = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 0.02}
+    torch.testing.assert_close(model(images), expected(images), **tolerance)
+    model(images).sum().backward()
+    assert model.input_transform.pattern.grad.dtype == torch.float32
+    assert len(model.backbone.sha256) == 64
+
+
+def test_a_network_without_weights_is_wrapped():
+    class Colours(nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3))
+
+    model = ReprogrammedClassifier.wrap(Colours(), ["a", "b"], image_size=32)
+    assert model.refit([(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]))]) == 2
+    assert model(torch.rand(5, 3, 32, 32)).shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "names", "message"),
+    [
+        (small_network, "cat", r"class_names: must be a list of names .got 'cat'."),
+        (small_network, [], r"class_names: must be texts, at least one"),
+        (small_network, [1, 2], r"class_names: must be texts"),
+        (small_network, ["a", "a"], r"class_names: must all be different .got 'a'."),
+        (lambda: nn.Flatten(0), ["a"], r"network: must return logits .*got .6144,"),
+        (lambda: nn.Conv2d(3, 5, 32), ["a"], r"network: must return logits .*got .2, 5, 1, 1."),
+        (lambda: Answering(lambda _: {}), ["a"], r"network: must return logits .*got 'dict'."),
+        (lambda: Answering(lambda _: ()), ["a"], r"network: must return logits .*got 'tuple'."),
+        (lambda: nn.Linear(7, 2), ["a"], r"network: cannot classify images of shape .2, 3, 32, 32"),
+        (lambda: print, ["a"], r"network: must be a torch.nn.Module"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_answered(network, names, message):
+    with pytest.raises(UserError, match=message):
+        ReprogrammedClassifier.wrap(network(), names, image_size=32)
+
+
+IMAGES, TARGETS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (IMAGES, TARGETS),
+        [IMAGES.double(), TARGETS.int()],
+        (IMAGES, [0, 1, 0, 1]),
+        (IMAGES, TARGETS.numpy()),
+        {"image": IMAGES, "target": TARGETS, "index": None},
+        {"pixel_values": IMAGES, "labels": TARGETS},
+    ],
+)
+def test_batches_of_every_form_are_counted(batch):
+    model = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
+    assert model.refit([batch]) == 2
+    expected = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
+    expected.refit(iter([(IMAGES, TARGETS)]))
+    assert torch.equal(model.label_mapping.index, expected.label_mapping.index)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((IMAGES, TARGETS.float()), r"targets: must be class numbers .*float32.*targets.long"),
+        ((IMAGES, torch.eye(2)[TARGETS]), r"targets: must be class numbers .*targets.argmax.1."),
+        ((IMAGES, torch.eye(2)[TARGETS].long()), r"targets: must be class numbers .*argmax.1."),
+        ((IMAGES, TARGETS[:, None]), r"targets: must be class numbers .*targets.squeeze.1."),
+        ((IMAGES, TARGETS > 0), r"targets: must be class numbers .*bool"),
+        ((IMAGES, TARGETS[:3]), r"targets: must be one for each of the 4 images .got 3."),
+        ((IMAGES, TARGETS + 1), r"targets: must be from 0 to 1 .got 2."),
+        ((IMAGES, TARGETS - 1), r"targets: must be from 0 to 1 .got -1."),
+        ((IMAGES * 255, TARGETS), r"images: must lie in .0, 1. .got '.* to 25[45]"),
+        ((IMAGES * 4 - 2, TARGETS), r"images: must lie in .0, 1. .*normalises them itself"),
+        ((IMAGES * torch.nan, TARGETS), r"images: must lie in .0, 1. .got 'nan to nan'."),
+        (
+            ((IMAGES * 255).byte(), TARGETS),
+            r"images: must be floating-point .*images.float.. / 255",
+        ),
+        (
+            (IMAGES[:, :1], TARGETS),
+            r"images: must have the shape .B, 3, 32, 32. .got .4, 1, 32, 32",
+        ),
+        ((IMAGES[..., :30], TARGETS), r"images: must have the shape"),
+        ((IMAGES[0], TARGETS), r"images: must have the shape"),
+        (([IMAGES], TARGETS), r"images: must be a tensor"),
+        ({"picture": IMAGES, "label": TARGETS}, r"batches: a dictionary without images or targets"),
+        (IMAGES, r"batches: must be pairs of images and targets .got 'Tensor'."),
+        ((IMAGES, TARGETS, TARGETS), r"batches: must be pairs"),
+    ],
+)
+def test_batches_that_would_train_something_else_are_refused(batch, message):
+    model = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32).train()
+    with pytest.raises(UserError, match=message):
+        model.refit([batch])
+    assert model.training
+    assert model.input_transform.training
+
+
+def test_a_loader_that_is_used_up_is_named_as_such():
+    model = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
+    with pytest.raises(UserError, match=r"batches: holds no batch\.$"):
+        model.refit([])
+    batches = iter([(IMAGES, TARGETS)])
+    model.refit(batches)
+    with pytest.raises(UserError, match=r"batches: holds no batch. An iterator is used up after"):
+        model.refit(batches)
 
 
 def test_wrong_use_is_answered():

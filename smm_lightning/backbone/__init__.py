@@ -1,5 +1,6 @@
 """Frozen classifiers f_P, and where their weights come from."""
 
+from smm_lightning.backbone.any_network import as_classifier
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.frozen import FrozenBackbone
 from smm_lightning.backbone.specs import (
@@ -23,5 +24,6 @@ __all__ = [
     "TinyNetwork",
     "TorchvisionResNet",
     "VisionTransformerB32",
+    "as_classifier",
     "fold_batch_norm",
 ]

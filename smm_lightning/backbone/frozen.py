@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from smm_lightning.backbone.any_network import place_of
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.stem import replace_stems
 
@@ -55,7 +56,9 @@ class FrozenBackbone(nn.Module):
         self.sha256 = fingerprint(network)
         self.parameter_count = sum(weight.numel() for weight in network.parameters())
         if folded:
-            fold_batch_norm(network, torch.zeros(1, 3, image_size, image_size))
+            device, dtype = place_of(network)
+            shape = 1, 3, image_size, image_size
+            fold_batch_norm(network, torch.zeros(shape, device=device, dtype=dtype))
         if fast_stem:
             replace_stems(network)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -71,12 +74,12 @@ class FrozenBackbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
-        return next(self.network.parameters()).device
+        return place_of(self.network)[0]
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the network's weights."""
-        return next(self.network.parameters()).dtype
+        return place_of(self.network)[1]
 
     def fuse_attention(self, *, fused: bool) -> None:
         """Compute attention as one kernel (timm's transformers), or step by step."""
@@ -96,5 +99,6 @@ def fingerprint(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
     return digest.hexdigest()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from smm_lightning.assembly import Parts, assemble
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.subsets import Positions
+from smm_lightning.errors import problem
+from smm_lightning.identity import changed_images
 from smm_lightning.mapping import count_pairs
 from smm_lightning.report.runs import Run
 
@@ -49,7 +51,7 @@ class Trained:
         run: finished.
 
     Raises:
-        UserError: If its checkpoint or its data cannot be read.
+        UserError: If its checkpoint or its data cannot be read, or the images are others now.
     """
 
     def __init__(self, run: Run) -> None:
@@ -60,6 +62,10 @@ class Trained:
         config = OmegaConf.create(self.result["config"])
         config.dataset.augmentation = "none"
         self._parts: Parts = assemble(config)
+        data = self._parts.data
+        now = {"images": data.images, "class_names": data.class_names}
+        if changed := changed_images(self.result, now):
+            raise problem(str(run.folder), f"was trained with other images: {changed}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._parts.module.eval().to(self.device)
         self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}

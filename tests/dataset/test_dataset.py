@@ -98,6 +98,19 @@ def test_random_bits_are_uniform_and_streams_independent():
     assert correlation.abs() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("seed", "epoch", "stream", "bits"),
+    [
+        (0, 0, 0, [725753817, 2888419799, 1174296115]),
+        (3, 1, 1, [1213315293, 1201292895, 180382974]),
+        (2**32 - 1, 199, 2, [4237572407, 3631470034, 3762914179]),
+    ],
+)
+def test_crops_and_flips_are_those_of_every_version(seed, epoch, stream, bits):
+    """Other bits would let a run go on with other images than it began with."""
+    assert random_bits(seed, epoch, torch.arange(3), stream).tolist() == bits
+
+
 def test_presets():
     assert PRESETS["paper"] == Augmentation(margin=32, flip=True)
     assert PRESETS["no_flip"] == Augmentation(margin=32, flip=False)

@@ -204,6 +204,18 @@ def test_the_mapping_is_counted_on_all_images(sorted_runs):
         assert one.counts("train").sum(0).tolist() == [8] * len(SORTED)
 
 
+def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
+    one = sorted_runs[0].run
+    root = Path(one.value("dataset.source.root"))
+    file = root / "train" / SORTED[2] / "1.png"
+    content = file.read_bytes()
+    Image.new("RGB", (9, 9)).save(file)
+    with pytest.raises(UserError, match=r"was trained with other images: other images in train"):
+        Trained(one)
+    file.write_bytes(content)
+    Trained(one)
+
+
 def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
     cli.register_resolvers()
     options = [*SMALL, "dataset.subset_seed=1", "epochs=1", f"paths.root={tmp_path}"]

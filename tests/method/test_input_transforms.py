@@ -190,7 +190,11 @@ def test_parameters_of_table_11(width, count):
         ({"patch_size": 3}, r"method.patch_size: must be a power of two \(got 3\). Use 1, 2"),
         ({"patch_size": 0}, r"method.patch_size: must be a power of two \(got 0\)"),
         ({"patch_size": 64}, r"method.patch_size: is larger than the input of 32 \(got 64\)"),
-        ({"patch_size": 32}, r"needs 5 poolings, and 5 layers allow at most 4 \(got 32\). Use a"),
+        (
+            {"patch_size": 32},
+            r"needs 5 poolings, and 5 layers allow at most 4 \(got 32\). Use a patch size of at most "
+            r"16, ",
+        ),
         ({"layers": 1, "patch_size": 1}, r"method.layers: must be at least 2 \(got 1\)"),
         ({"width": 0}, r"method.width: must be at least 1 \(got 0\)"),
         ({"channels": 2}, r"method.channels: must be 1 or 3 \(got 2\)"),
@@ -200,6 +204,18 @@ def test_parameters_of_table_11(width, count):
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         SampleSpecificMask(32, MEAN, STD, **arguments)
+
+
+def test_a_frame_of_one_pixel_is_the_narrowest():
+    assert FramePrompt(16, MEAN, STD, frame=1 / 16).frame_mask[0].sum() == 4 * 15
+
+
+@pytest.mark.parametrize(
+    ("name", "accesses"), [("patchwise", 150_528), ("bilinear", 602_112), ("bicubic", 2_408_448)]
+)
+def test_pixel_accesses_of_table_5(name, accesses):
+    prompt = SampleSpecificMask(224, MEAN, STD, interpolation=name)
+    assert prompt.facts() == {"method/pixel_accesses": accesses}
 
 
 def test_a_frame_that_does_not_fit_is_refused():

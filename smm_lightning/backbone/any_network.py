@@ -1,0 +1,76 @@
+"""Networks that were not made for this package, as plain functions from images to logits."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smm_lightning.errors import problem
+
+
+class LogitsOnly(nn.Module):
+    """A network whose answer holds more than logits, reduced to these.
+
+    Args:
+        network: that returns an object with ``logits``, a dictionary with that key, or a tuple or
+            list that begins with them.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, source classes)."""
+        logits: Tensor = logits_in(self.network(images))
+        return logits
+
+
+def logits_in(answer: Any) -> Any:
+    """The logits in what a network returned; the answer itself where it is a tensor."""
+    if isinstance(answer, Tensor):
+        return answer
+    if isinstance(answer, Mapping):
+        return answer.get("logits")
+    if hasattr(answer, "logits"):
+        return answer.logits
+    return answer[0] if isinstance(answer, tuple | list) and answer else None
+
+
+def place_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and precision of a network; CPU and float32 where it has no weights."""
+    for weight in chain(network.parameters(), network.buffers()):
+        if weight.is_floating_point():
+            return weight.device, weight.dtype
+    return torch.device("cpu"), torch.float32
+
+
+@torch.no_grad()
+def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
+    """A network that returns logits alone, in eval mode, and its number of source classes.
+
+    Args:
+        network: any classifier.
+        image_size: side S of its input, in pixels.
+
+    Raises:
+        UserError: If it does not take images of that size, or does not return logits (B, S).
+    """
+    if not isinstance(network, nn.Module):
+        raise problem("network", "must be a torch.nn.Module", type(network).__name__)
+    network.eval()
+    device, dtype = place_of(network)
+    probe = torch.zeros(2, 3, image_size, image_size, device=device, dtype=dtype)
+    try:
+        answer = network(probe)
+    except Exception as error:  # layers raise what they like
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"cannot classify images of shape {tuple(probe.shape)} ({reason})"
+        raise problem("network", what, cure="Give the image_size that it takes.") from error
+    logits = logits_in(answer)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(probe):  # noqa: PLR2004
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__
+        raise problem("network", "must return logits of shape (images, source classes)", shape)
+    return network if logits is answer else LogitsOnly(network), logits.shape[1]

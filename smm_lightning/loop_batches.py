@@ -1,0 +1,113 @@
+"""What a training loop of one's own hands over, checked: a wrong batch trains something else."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from smm_lightning.errors import problem
+
+_IMAGE_KEYS = ("image", "images", "pixel_values")
+_TARGET_KEYS = ("target", "targets", "label", "labels")
+_ROUNDING = 1e-3  # beyond [0, 1] that resizing may leave
+
+
+def checked_batches(
+    batches: Iterable[Any], size: int, classes: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, 3, size, size) in [0, 1] and targets (B,) int64, from pairs or dictionaries.
+
+    Args:
+        batches: of a loader.
+        size: side of the images, in pixels.
+        classes: T; targets are 0 to T - 1.
+
+    Raises:
+        UserError: If a batch is something else, or there is none.
+    """
+    found = False
+    for batch in batches:
+        found = True
+        images, targets = _pair(batch)
+        yield checked_images(images, size), checked_targets(targets, len(images), classes)
+    if not found:
+        again = iter(batches) is batches
+        cure = "An iterator is used up after one pass: hand over the loader itself, or a list."
+        raise problem("batches", "holds no batch", cure=cure if again else "")
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if isinstance(batch, Mapping):
+        keys = [
+            next((k for k in known if k in batch), None) for known in (_IMAGE_KEYS, _TARGET_KEYS)
+        ]
+        if None not in keys:
+            return batch[keys[0]], batch[keys[1]]
+        cure = f"One of {', '.join(_IMAGE_KEYS)} and one of {', '.join(_TARGET_KEYS)} are needed."
+        raise problem("batches", "a dictionary without images or targets", sorted(batch), cure)
+    if isinstance(batch, tuple | list) and len(batch) == 2:  # noqa: PLR2004
+        return batch[0], batch[1]
+    what = "must be pairs of images and targets"
+    raise problem("batches", what, type(batch).__name__)
+
+
+def checked_images(images: Any, size: int) -> Tensor:
+    """The images, if the classifier takes them.
+
+    Raises:
+        UserError: If they have another shape, are no floating-point numbers or lie outside [0, 1].
+    """
+    if not isinstance(images, Tensor):
+        raise problem("images", "must be a tensor", type(images).__name__)
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):  # noqa: PLR2004
+        raise problem("images", f"must have the shape (B, 3, {size}, {size})", tuple(images.shape))
+    if not images.is_floating_point():
+        cure = "Divide by 255: images.float() / 255."
+        raise problem("images", "must be floating-point numbers in [0, 1]", images.dtype, cure)
+    low, high = images.aminmax() if images.numel() else (images.new_zeros(()), images.new_ones(()))
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also where one is not a number
+        cure = "The classifier normalises them itself."
+        got = f"{low.item():.3g} to {high.item():.3g}"
+        raise problem("images", "must lie in [0, 1]", got, cure)
+    return images
+
+
+def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
+    """The targets (B,) as int64.
+
+    Raises:
+        UserError: If they are no class numbers, or not one for each image.
+    """
+    targets = cast("Tensor", torch.as_tensor(targets))
+    if targets.ndim != 1 or targets.is_floating_point() or targets.dtype == torch.bool:
+        kinds = {
+            (True, True): "Of one-hot targets take targets.argmax(1).",
+            (True, False): "Take targets.squeeze(1).",
+        }
+        cure = kinds.get((targets.ndim == 2, targets.shape[-1:] != (1,)), "Take targets.long().")  # noqa: PLR2004
+        got = f"{targets.dtype} of shape {tuple(targets.shape)}"
+        raise problem("targets", "must be class numbers of shape (B,)", got, cure)
+    if len(targets) != count:
+        raise problem("targets", f"must be one for each of the {count} images", len(targets))
+    outside = targets[(targets < 0) | (targets >= classes)]
+    if len(outside):
+        raise problem("targets", f"must be from 0 to {classes - 1}", int(outside[0]))
+    return targets.long()
+
+
+def checked_names(class_names: Any) -> list[str]:
+    """Names of target classes, as a list.
+
+    Raises:
+        UserError: If they are one text, empty, no texts, or not all different.
+    """
+    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
+        raise problem("class_names", "must be a list of names", class_names)
+    names = list(class_names)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise problem("class_names", "must be texts, at least one", names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise problem("class_names", "must all be different", ", ".join(twice))
+    return names
