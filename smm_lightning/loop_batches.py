@@ -1,7 +1,7 @@
 """What a training loop of one's own hands over, checked: a wrong batch trains something else."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,21 +79,22 @@ def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
     Raises:
         UserError: If they are no class numbers, or not one for each image.
     """
-    targets = cast("Tensor", torch.as_tensor(targets))
-    if targets.ndim != 1 or targets.is_floating_point() or targets.dtype == torch.bool:
-        kinds = {
-            (True, True): "Of one-hot targets take targets.argmax(1).",
-            (True, False): "Take targets.squeeze(1).",
-        }
-        cure = kinds.get((targets.ndim == 2, targets.shape[-1:] != (1,)), "Take targets.long().")  # noqa: PLR2004
-        got = f"{targets.dtype} of shape {tuple(targets.shape)}"
+    numbers: Tensor = torch.as_tensor(targets)
+    if numbers.ndim != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
+        if numbers.ndim != 2:  # noqa: PLR2004
+            cure = "Take targets.long()."
+        elif numbers.shape[1] == 1:
+            cure = "Take targets.squeeze(1)."
+        else:
+            cure = "Of one-hot targets take targets.argmax(1)."
+        got = f"{numbers.dtype} of shape {tuple(numbers.shape)}"
         raise problem("targets", "must be class numbers of shape (B,)", got, cure)
-    if len(targets) != count:
-        raise problem("targets", f"must be one for each of the {count} images", len(targets))
-    outside = targets[(targets < 0) | (targets >= classes)]
+    if len(numbers) != count:
+        raise problem("targets", f"must be one for each of the {count} images", len(numbers))
+    outside = numbers[(numbers < 0) | (numbers >= classes)]
     if len(outside):
         raise problem("targets", f"must be from 0 to {classes - 1}", int(outside[0]))
-    return targets.long()
+    return numbers.long()
 
 
 def checked_names(class_names: Any) -> list[str]:

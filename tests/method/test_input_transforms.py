@@ -192,8 +192,8 @@ def test_parameters_of_table_11(width, count):
         ({"patch_size": 64}, r"method.patch_size: is larger than the input of 32 \(got 64\)"),
         (
             {"patch_size": 32},
-            r"needs 5 poolings, and 5 layers allow at most 4 \(got 32\). Use a patch size of at most "
-            r"16, ",
+            r"needs 5 poolings, and 5 layers allow at most 4 \(got 32\). "
+            r"Use a patch size of at most 16, ",
         ),
         ({"layers": 1, "patch_size": 1}, r"method.layers: must be at least 2 \(got 1\)"),
         ({"width": 0}, r"method.width: must be at least 1 \(got 0\)"),
