@@ -11,7 +11,9 @@ from smm_lightning.views import VIEWS, equalised, true_colours, views
 
 def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
     """Views of ``count`` test images, of as many classes as there are, and their names."""
-    images, targets = trained.images("test", trained.drawn("test", count))
+    chosen = trained.drawn("test", count)
+    by_class = chosen[np.argsort(trained.labels("test")[chosen], kind="stable")]
+    images, targets = trained.images("test", by_class)
     names = [trained.class_names[label] for label in targets.tolist()]
     return views(trained.module.input_transform, images), names
 
