@@ -2,15 +2,18 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import train as entry
 from smm_lightning import prepare
-from smm_lightning.dataset import ImageDataModule, ImageFolder
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
+from smm_lightning.figures.trained import Trained
 from smm_lightning.predict import files_of
+from smm_lightning.report.runs import runs_below
 
 READABLE = ("JPG", "jpeg", "jfif", "png", "PNG", "webp", "gif", "bmp", "tif", "tga", "jp2", "ppm")
 
@@ -68,14 +71,20 @@ def test_what_is_taken_and_what_is_left_out(root):
     assert found.counts == LEFT_OUT
 
 
-def test_every_part_of_the_program_sees_the_same_images(root, tmp_path, capsys, monkeypatch):
-    """Training, prediction and preparation; figures read what training stored."""
-    data = ImageDataModule(
-        ImageFolder(str(root)), batch_size=2, augmentation="none", size=8, banks=tmp_path / "banks"
-    )
-    data.setup()
-    assert data.image_counts == {"train": 15, "test": 15}
-    assert [facts["left out"] for facts in data.images.values()] == [LEFT_OUT, LEFT_OUT]
+def test_every_part_of_the_program_sees_the_same_images(root, composed, capsys):
+    """Training, figures, prediction and preparation."""
+    options = ["dataset=imagefolder", f"dataset.source.root={root}", "dataset.batch_size=5"]
+    cfg = composed(*options, "backbone=tiny", "trainer=cpu", "epochs=1")
+    result = entry.train(cfg)
+    assert result["data/images"] == {"train": 15, "test": 15}
+    assert [facts["left out"] for facts in result["images"].values()] == [LEFT_OUT, LEFT_OUT]
+    said = capsys.readouterr().out
+    for reason, count in LEFT_OUT.items():
+        assert said.count(f"{count} {reason}") == 2  # once for each split
+    (run,) = runs_below(Path(cfg.paths.root))
+    trained = Trained(run)
+    assert [len(trained.labels(split)) for split in ("train", "test")] == [15, 15]
+    assert trained.counts("train").sum() == 15
     found = files_of([root / "train", root / "train/messy/0.JPG"])
     assert len(found.images) == 15
     assert found.counts == {**LEFT_OUT, walk.TWICE: 3}

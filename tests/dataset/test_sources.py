@@ -1,5 +1,6 @@
 """Every dataset of the paper from files in their real formats, and what is said of bad ones."""
 
+import io
 import json
 import pickle
 import resource
@@ -13,8 +14,16 @@ from PIL import Image
 import train as entry
 from smm_lightning import prepare
 from smm_lightning.catalog import CATALOG
-from smm_lightning.dataset import CoOp, HubDataset, ImageDataModule, TorchvisionArrays, TrafficSigns
+from smm_lightning.dataset import (
+    CoOp,
+    Decoding,
+    HubDataset,
+    ImageDataModule,
+    TorchvisionArrays,
+    TrafficSigns,
+)
 from smm_lightning.dataset.coop import read_split
+from smm_lightning.dataset.hub import HubSplit
 from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.records import load_record
 from smm_lightning.errors import UserError
@@ -295,6 +304,26 @@ def test_a_dataset_of_the_hub(hub_folder, composed, column, names):
         *SMALL,
     )
     assert entry.train(cfg)["data/images"] == {"train": 6, "test": 4}
+
+
+def test_photographs_of_the_hub_are_seen_upright(tmp_path):
+    import datasets
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = Image.new("RGB", (6, 2), "red")
+    buffer = io.BytesIO()
+    wide.save(buffer, "PNG", exif=exif)
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a"]))
+    row = {"image": [{"bytes": buffer.getvalue(), "path": None}], "label": [0]}
+    table = datasets.Dataset.from_dict(row, features=features)
+    sizes = {}
+    for upright in (True, False):
+        decoding = Decoding(exif=upright)
+        split = HubSplit("hub/train", table, "image", "label", ["a"], decoding)
+        sizes[upright] = split.read(0).size, split.stamp
+    assert (sizes[True][0], sizes[False][0]) == ((2, 6), (6, 2))
+    assert sizes[True][1] != sizes[False][1]
 
 
 def test_what_the_hub_lacks_is_said(hub_folder):
