@@ -17,11 +17,11 @@ shift
 python=python
 [[ -x .venv/bin/python ]] && python=.venv/bin/python
 status=0
-"$python" train.py --multirun "experiment=$experiment" "$@" || status=$?
+"$python" -m smm_lightning train --multirun "experiment=$experiment" "$@" || status=$?
 grep -q 'hydra/sweeper: optuna' "conf/experiment/$experiment.yaml" 2>/dev/null && exit "$status"
 # 2: the command line was wrong; above 128: a signal asked for the end.
 if [[ $status -eq 2 || $status -gt 128 ]]; then exit "$status"; fi
 echo
-"$python" -m smm_lightning.report "$experiment" "$@" || status=$?
-"$python" -m smm_lightning.status "$experiment" "$@" || status=1
+"$python" -m smm_lightning report "$experiment" "$@" || status=$?
+"$python" -m smm_lightning status "$experiment" "$@" || status=1
 exit "$status"

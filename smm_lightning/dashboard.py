@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.dashboard <entity> <project>``: a wandb workspace for grids.
+"""``smm dashboard <entity> <project>``: a wandb workspace for grids.
 
 Prints its JSON; ``--save`` makes the workspace on the server and prints its address.
 """
@@ -6,14 +6,12 @@ Prints its JSON; ``--save`` makes the workspace on the server and prints its add
 import argparse
 from typing import Any
 
-from smm_lightning import cli
 from smm_lightning.errors import from_extra
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m smm_lightning.dashboard",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +79,3 @@ def workspace(entity: str, project: str) -> Any:
             groupby=[parts.Config("dataset.name"), parts.Config("method.name")]
         ),
     )
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

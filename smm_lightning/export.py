@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.export <run or checkpoint>``: the trained prompt, or the whole model.
+"""``smm export <run or checkpoint>``: the trained prompt, or the whole model.
 
 ``prompt``  what was learned, as .safetensors: a few hundred kB; needs this package and the backbone
 ``torch``   the whole classifier through torch.export, as .pt2: needs PyTorch alone
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from smm_lightning import cli
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import from_extra, problem
 from smm_lightning.files import write_atomically, writing
@@ -29,7 +28,6 @@ FACTS = "smm_lightning.json"
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m smm_lightning.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -137,7 +135,3 @@ class _Whole(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.label_mapping(self.network(self.input_transform(images)))
         return logits
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.run.config import CONF
 from smm_lightning.run_folder import RunFolder
 
-CONF = Path(__file__).parent.parent / "conf"
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
 
 

@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.predict <model> <images or folders>``: class names and confidences.
+"""``smm predict <model> <images or folders>``: class names and confidences.
 
 The model is a checkpoint, the folder of a run, or a file of ``smm_lightning.export`` (.safetensors,
 .pt2, .onnx). Files that cannot be read are named and left out; the exit status is then 1.
@@ -21,7 +21,6 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning import cli
 from smm_lightning.dataset.image_files import Found, Walker
 from smm_lightning.dataset.splits import Decoding, decoded
 from smm_lightning.device import AUTOCAST, precision_for
@@ -237,7 +236,6 @@ def rendered(rows: Sequence[Row], form: str) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m smm_lightning.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -281,7 +279,3 @@ def main() -> None:
     for message in broken:
         print(f"left out: {message}", file=sys.stderr)
     sys.exit(bool(broken))
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.prepare``: which datasets are here, complete, and what is missing.
+"""``smm prepare``: which datasets are here, complete, and what is missing.
 
 Without names all twelve datasets of the paper are looked at; a folder of one's own is looked at as
 a run would read it. The exit status is 0 if all of them are usable, 1 if not.
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m smm_lightning.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     known = ", ".join(CATALOG)
     parser.add_argument("names", nargs="*", metavar="dataset", help=f"a folder, or: {known}")
     default = os.environ.get("SMM_DATA", "data")
@@ -194,7 +194,3 @@ def _print(findings: list[Finding]) -> None:
     Console(width=100).print(table)
     for line in (line for f in findings for line in [*f.problems, *f.differences]):
         print(line)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

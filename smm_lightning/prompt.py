@@ -77,7 +77,7 @@ def read_prompt(path: Path) -> Prompt:
 
 def _from_safetensors(path: Path) -> Prompt:
     if not path.is_file():
-        raise problem(str(path), "no such file", cure="`python -m smm_lightning.export` makes one.")
+        raise problem(str(path), "no such file", cure="`smm export` makes one.")
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}

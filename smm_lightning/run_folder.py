@@ -75,7 +75,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            cure = "Wait until it is done; `python -m smm_lightning.status` shows how it stands."
+            cure = "Wait until it is done; `smm status` shows how it stands."
             raise problem(
                 "paths.run", "another process is working on this run", str(self.path), cure
             ) from None

@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.status <experiment> [overrides]``: how the runs of a grid stand.
+"""``smm status <experiment> [overrides]``: how the runs of a grid stand.
 
 Exit status 0 if all are done, 1 if not.
 """
@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from smm_lightning import cli
 from smm_lightning.grid import Job, jobs_of
 from smm_lightning.run_folder import STATES, State
 
@@ -21,7 +20,7 @@ _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m smm_lightning.status", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="list finished and pending runs, too")
     parser.add_argument("experiment", help="a file of conf/experiment")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
@@ -61,7 +60,3 @@ def print_states(found: list[tuple[Job, State]], *, everything: bool) -> None:
 
 def _clock(state: State) -> str:
     return "" if state.since is None else time.strftime("%m-%d %H:%M", time.localtime(state.since))
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

@@ -25,13 +25,12 @@ class RunEndedError(Exception):
     """The program of a job ended without a result."""
 
 
-def run_alone(program: Path, overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
+def run_alone(overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
     """Run one job as a program of its own, and wait for it.
 
     It has its own memory, environment and signals: whatever happens to it, the sweep goes on.
 
     Args:
-        program: ``train.py``.
         overrides: of this job, as on the command line.
         run: its folder.
 
@@ -42,8 +41,8 @@ def run_alone(program: Path, overrides: Sequence[str], run: RunFolder) -> dict[s
         RunEndedError: If it has none; the folder says why.
         SystemExit: If this process was asked to end; the job was asked, too, and has ended.
     """
-    command = [sys.executable, str(program), *overrides, "hydra.mode=RUN"]
-    environment = {**os.environ, _IN_SWEEP: str(os.getpid())}
+    command = [sys.executable, "-m", "smm_lightning", "train", *overrides, "hydra.mode=RUN"]
+    environment = {**os.environ, _IN_SWEEP: str(os.getpid()), "PYTHONPATH": _own_code_first()}
     with (
         subprocess.Popen(  # noqa: S603 - our own program
             command, env=environment, stdin=subprocess.DEVNULL
@@ -58,11 +57,17 @@ def run_alone(program: Path, overrides: Sequence[str], run: RunFolder) -> dict[s
         return result
     state = run.state()
     if state.name in ("pending", "done"):  # it never began, or only a part of it failed
-        run.note("failed", f"train.py left with exit status {status}")
+        run.note("failed", f"it left with exit status {status}")
         state = run.state()
     how = f" (signal {signal.Signals(-status).name})" if status < 0 else ""
     message = f"{run.path.name} {state.name}{how}: {state.reason}"
     raise RunEndedError(message)
+
+
+def _own_code_first() -> str:
+    """Search path with this very package, which another installed checkout must not replace."""
+    place = str(Path(__file__).parent.parent)
+    return os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def has_own_process() -> bool:

@@ -15,11 +15,12 @@ ALLOWED = {
     "files": {"errors"},
     "host_memory": set(),
     "result": {"files"},
+    "run": {"errors"},
     "run_folder": BASICS | {"result"},
     "signals": set(),
     "sweep": {"run_folder"},
     "cli": {"catalog", "errors", "identity"},
-    "grid": {"cli", "errors", "run_folder"},
+    "grid": {"cli", "errors", "run", "run_folder"},
     "status": {"cli", "grid", "run_folder"},
     "report": BASICS | {"cli", "grid", "identity", "result"},
     "logger": set(),
@@ -49,6 +50,18 @@ ALLOWED = {
     "assembly": CONCEPTS
     | {"errors", "module", "optimizer", "device"}
     | {"callbacks", "checkpoint", "checkpoint_io"},
+    "train": {
+        "assembly",
+        "callbacks",
+        "checkpoint",
+        "cli",
+        "dataset",
+        "errors",
+        "host_memory",
+        "logger",
+    }
+    | {"result", "run", "run_folder", "same_images", "signals", "sweep"},
+    "__main__": {"cli", "errors"},
     "__init__": {"classifier"},
 }
 
@@ -88,7 +101,7 @@ def test_there_is_no_drawer_for_everything():
 
 def test_the_command_line_loads_no_torch():
     code = (
-        "import sys, train; from smm_lightning import cli; cli.register_resolvers(); "
+        "import sys; from smm_lightning import cli, train; cli.register_resolvers(); "
         "cli.check_overrides(['method=full', 'epochs=1'], train.CONF, 'train'); "
         "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
     )

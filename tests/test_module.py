@@ -2,7 +2,7 @@ import lightning as L
 import pytest
 import torch
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.assembly import assemble, make_trainer
 from smm_lightning.backbone.frozen import fingerprint
 from smm_lightning.callbacks import EpochRecorder

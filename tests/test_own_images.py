@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.callbacks import LastCheckpoint
 from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError

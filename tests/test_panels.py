@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import wandb
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.callbacks.panels import Panels, mask_statistics, picture_rows
 from smm_lightning.views import VIEWS
 from tests.test_train import SMALL

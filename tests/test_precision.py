@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.assembly import assemble
 from smm_lightning.checkpoint import read_checkpoint
 from tests.test_train import SMALL

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals, StalledError
 from tests.test_train import SMALL

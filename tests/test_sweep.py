@@ -21,7 +21,7 @@ TINY = (*SMALL, "epochs=2", "threads=1", "dataset.batch_size=32")
 
 
 def states(*arguments, cwd):
-    command = [sys.executable, "-m", "smm_lightning.status", "--all", *arguments]
+    command = [sys.executable, "-m", "smm_lightning", "status", "--all", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
     rows = re.findall(r"^(\w+) +digits-\S+-s(\d+)-\w{8}( .*)?$", done.stdout, flags=re.M)

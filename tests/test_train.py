@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import train as entry
+from smm_lightning import train as entry
 from smm_lightning.callbacks import BestCheckpoint
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.result import read_result
@@ -80,8 +80,9 @@ def test_the_screen_says_what_counts(finished):
 
 def test_the_continue_command_continues(finished):
     folder, _, done = finished
-    command = done.stdout.partition("continue      python train.py ")[2].strip()
-    again = run_program(*shlex.split(command), cwd=folder)
+    command = shlex.split(done.stdout.partition("continue      ")[2])
+    assert command[:2] == ["python", str(ROOT / "train.py")]
+    again = run_program(*command[2:], cwd=folder)
     assert again.returncode == 0, again.stderr
     assert "epoch 3/4" in again.stdout
     assert "epoch 2/4" not in again.stdout

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-import train as entry
 from smm_lightning import ReprogrammedClassifier, export
+from smm_lightning import train as entry
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.predict import files_of, load_model, predictions, rendered
@@ -247,7 +247,7 @@ def test_rows_as_table_csv_and_json():
 
 
 def run_module(name, *arguments, cwd):
-    command = [sys.executable, "-m", f"smm_lightning.{name}", *map(str, arguments)]
+    command = [sys.executable, "-m", "smm_lightning", name, *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
 

@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.benchmark``: how close training is to the frozen network alone.
+"""``smm benchmark``: how close training is to the frozen network alone.
 
 The limit (the frozen network forward and backward to its input), our training steps and epochs, and
 on request the published code's on the same images: every measurement in a process of its own, in
@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         setting = _setting(options, work)
         found = measure_all(setting, options)
-    found["command"] = "python -m smm_lightning.benchmark " + " ".join(sys.argv[1:])
+    found["command"] = "smm benchmark " + " ".join(sys.argv[1:])
     print("\n".join(lines(found)))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -123,7 +123,7 @@ def _machine(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m smm_lightning.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet18", help="resnet18, resnet50, vit_b32, ...")
     parser.add_argument("--size", type=int, help="side of the input; default: the backbone's")
     parser.add_argument("--method", help="smm (default), pad, narrow, medium, full")

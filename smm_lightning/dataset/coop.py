@@ -117,7 +117,7 @@ class CoOp(Source):
 
     def _image_cure(self) -> str:
         fetch = (
-            f"`python -m smm_lightning.prepare {self.name} --download` fetches them, or take them"
+            f"`smm prepare {self.name} --download` fetches them, or take them"
             if self.facts.torchvision
             else "Fetch them"
         )

@@ -235,7 +235,7 @@ def stamp(name: str, root: Path, names: Iterable[str], *more: object) -> str:
         raise problem(
             name,
             f"{len(missing)} of {count} files are missing, the first is {missing[0]}",
-            cure="`python -m smm_lightning.prepare` says which files belong where.",
+            cure="`smm prepare` says which files belong where.",
         )
     return digest.hexdigest()
 

@@ -211,10 +211,7 @@ def _from_csv(answers: Path) -> FileSplit:
 
 
 def _cure(name: str) -> str:
-    return (
-        f"`python -m smm_lightning.prepare {name} --download` fetches the files "
-        f"({CATALOG[name].images})."
-    )
+    return f"`smm prepare {name} --download` fetches the files ({CATALOG[name].images})."
 
 
 SIGNS = (

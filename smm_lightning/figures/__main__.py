@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.figures <run, folder of runs, or experiment> [overrides]``: figures.
+"""``smm figures <run, folder of runs, or experiment> [overrides]``: figures.
 
 Of a run: pictures, mapping, confusion, curves. Of several: training, patch_size (which need results
 only), confidence, loss_change, embedding (which need the checkpoints and the data).
@@ -13,7 +13,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import save, write_columns
@@ -30,7 +29,6 @@ OF_GROUP = ("training", "patch_size", "confidence", "loss_change", "embedding")
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
-        prog="python -m smm_lightning.figures",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -175,7 +173,3 @@ def _run(folder: Path) -> Run:
 
 def _show(path: Path) -> None:
     print(path, flush=True)
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

@@ -1,4 +1,4 @@
-"""``python -m smm_lightning.report <experiment or folder>``: its tables, beside the paper's.
+"""``smm report <experiment or folder>``: its tables, beside the paper's.
 
 Written as Markdown, CSV, LaTeX and a page, below ``reports`` of the folder of the runs.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smm_lightning import cli
 from smm_lightning.errors import UserError
 from smm_lightning.files import write_atomically
 from smm_lightning.report.notes import notes_of
@@ -22,7 +21,7 @@ from smm_lightning.report.tables import Layout, tables_of
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m smm_lightning.report", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", help="a file of conf/experiment, or a folder of runs")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     options = parser.parse_args()
@@ -93,7 +92,3 @@ def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) 
     ):
         write_atomically(folder / name, text.encode())
     return folder
-
-
-if __name__ == "__main__":
-    cli.answer_user_errors(main)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import train as entry
 from smm_lightning import prepare
+from smm_lightning import train as entry
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
 from smm_lightning.figures.trained import Trained

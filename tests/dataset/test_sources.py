@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import train as entry
 from smm_lightning import prepare
+from smm_lightning import train as entry
 from smm_lightning.catalog import CATALOG
 from smm_lightning.dataset import (
     CoOp,

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-import train as entry
 from smm_lightning import cli
+from smm_lightning import train as entry
 from smm_lightning.errors import UserError
 from smm_lightning.figures import __main__ as command
 from smm_lightning.figures import of_group, of_results, of_run, pictures

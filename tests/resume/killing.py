@@ -13,8 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import smm_lightning.assembly  # noqa: F401 - loaded once, in the server
-import train as entry
 from smm_lightning import cli
+from smm_lightning import train as entry
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.sampler import DerivedBatchSampler
 

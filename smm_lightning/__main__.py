@@ -1,0 +1,66 @@
+"""``smm <verb>``: everything that this package does, as one command."""
+
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+# What each verb is for, and where it lives: loaded only when it is asked for.
+VERBS = {
+    "train": ("train", "train a configuration, or sweep over many (-m)"),
+    "status": ("status", "how the runs of a grid stand"),
+    "report": ("report.__main__", "tables of a grid or a folder of runs, beside the paper's"),
+    "figures": ("figures.__main__", "the paper's figures from trained runs"),
+    "predict": ("predict", "classes of image files"),
+    "export": ("export", "the trained prompt, or the whole classifier, as a file"),
+    "prepare": ("prepare", "which datasets are here, and what is wrong with a folder of images"),
+    "benchmark": ("benchmark.__main__", "training against the frozen network's limit"),
+    "dashboard": ("dashboard", "a wandb workspace for grids"),
+}
+
+
+def main() -> None:
+    """``smm`` and ``python -m smm_lightning``."""
+    verb, *arguments = sys.argv[1:] or ["--help"]
+    if "LOCAL_RANK" in os.environ and verb not in VERBS:
+        # Lightning starts further ranks of a training with arguments of its own, without the verb.
+        run("train", sys.argv[1:])
+    elif verb in ("--help", "-h"):
+        print(usage())
+    elif verb == "--version":
+        print(f"smm-lightning {version('smm-lightning')}")
+    elif verb in VERBS:
+        run(verb, arguments)
+    else:
+        from smm_lightning.errors import did_you_mean
+
+        print(
+            f"error: smm: no such verb (got {verb!r}). {did_you_mean(verb, VERBS)}", file=sys.stderr
+        )
+        sys.exit(2)
+
+
+def usage() -> str:
+    """The verbs, a line each."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:{width}}  {purpose}" for verb, (_, purpose) in VERBS.items()]
+    return "\n".join(["usage: smm <verb> ...   (smm <verb> --help, smm --version)", *lines])
+
+
+def run(verb: str, arguments: list[str]) -> None:
+    """Run a verb as a program of its own; a user's mistake ends in a line.
+
+    Args:
+        verb: of :data:`VERBS`.
+        arguments: of its command line.
+    """
+    from smm_lightning import cli
+
+    # The name that its help shows; a training is started again by its real name, for other ranks.
+    sys.argv = [sys.argv[0] if verb == "train" else f"smm {verb}", *arguments]
+    module = import_module(f"smm_lightning.{VERBS[verb][0]}")
+    cli.answer_user_errors(lambda: sys.exit(module.main()))
+
+
+if __name__ == "__main__":
+    main()

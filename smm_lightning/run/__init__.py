@@ -1,0 +1,1 @@
+"""Between the shell and a training: configuration, folders, states. Imports no torch."""

@@ -1,0 +1,188 @@
+"""Train one configuration: ``smm train``. ``--help`` lists the groups, ``-m`` sweeps.
+
+Heavy imports wait until the command line is known to be good.
+"""
+
+import logging
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning import cli, sweep
+from smm_lightning.errors import UserError, problem
+from smm_lightning.result import environment, summarize, write_result
+from smm_lightning.run.config import CONF
+from smm_lightning.run_folder import RunFolder
+from smm_lightning.signals import RunSignals
+
+
+def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
+    """Fit, test and write ``result.json``; a finished run is only reported, a cut one goes on.
+
+    Args:
+        cfg: composed from ``conf/train.yaml``.
+        alone: whether this process is there for this run only.
+
+    Returns:
+        The content of ``result.json`` (which a fast development run does not write).
+
+    Raises:
+        UserError: For everything that a user can mend, all problems of a configuration at once.
+    """
+    run = folder_of(cfg)
+    if cli.further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
+        return fit(cfg, run, alone=alone)
+    finished = finished_before(cfg, run)
+    if finished is None:
+        with run.claimed():
+            finished = finished_before(cfg, run)  # by a process that held the folder
+            if finished is None:
+                return fit(cfg, run, alone=alone)
+    print(f"{run.path.name} was finished before; force=true runs it again.")
+    return finished
+
+
+def finished_before(cfg: DictConfig, run: RunFolder) -> dict[str, Any] | None:
+    """The result of an earlier run on the images that are there now, unless it is not wanted.
+
+    Raises:
+        UserError: If it was made with other images.
+    """
+    result = None if cfg.force else run.result()
+    if result is not None:
+        from smm_lightning.same_images import require_same_images
+
+        require_same_images(cfg, run, result)
+    return result
+
+
+def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
+    """Build the parts in the order in which data flows, fit, test, write the result."""
+    from smm_lightning.assembly import assemble, make_logger, make_trainer
+    from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
+    from smm_lightning.checkpoint import starting_point
+    from smm_lightning.dataset import account
+    from smm_lightning.host_memory import keep_freed_memory
+    from smm_lightning.logger import close
+
+    keep_freed_memory()
+    summary: dict[str, Any] = {}
+    stall_s = 60 * cli.positive(cfg, "stall_minutes")
+    with RunSignals(stall_s, alone=alone) as signals, sweep.threads(cfg.threads):
+        parts = assemble(cfg)
+        start = starting_point(run.checkpoint, cfg.ckpt_path, cfg.epochs, anew=cfg.force)
+        recorder = EpochRecorder(run.path / "epochs.csv")
+        logger = make_logger(cfg)
+        trainer = make_trainer(cfg, parts, [SaveBeforeEnd(signals), recorder], logger)
+        try:
+            if trainer.is_global_zero:
+                if not sweep.is_job():
+                    cli.print_config(cfg)
+                print("\n".join(account.lines(parts.data.images, parts.data.overlaps)))
+            signals.watch(lambda: parts.data.batches_prepared)
+            trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
+            last = recorder.history[-1] if recorder.history else {}
+            if "test/acc" not in last:  # the last epoch was not tested
+                last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
+            summary = {**summarize(recorder.history, last), **parts.module.describe()}
+            summary["data/images"] = parts.data.image_counts
+            summary |= {
+                "images": parts.data.images,
+                "class_names": parts.data.class_names,
+                "in_two_splits": [asdict(overlap) for overlap in parts.data.overlaps],
+            }
+        finally:
+            close(logger, summary, failed=not summary)
+    result = {
+        "run_key": run.key,
+        "run_name": cli.run_name(cfg),
+        "seed": cfg.seed,
+        **summary,
+        "history": recorder.history,
+        "environment": environment(),
+        "config": OmegaConf.to_container(cfg, resolve=True),
+    }
+    if trainer.is_global_zero and not cfg.trainer.get("fast_dev_run"):
+        write_result(run.path, result)
+    return result
+
+
+def folder_of(cfg: DictConfig) -> RunFolder:
+    """The folder of this configuration."""
+    return RunFolder(Path(cfg.paths.run), cli.run_key(cfg))
+
+
+def started_as() -> str:
+    """The command of this program, as its user gave it."""
+    program = Path(sys.argv[0])
+    return f"python {shlex.quote(str(program))}" if program.name == "train.py" else "smm train"
+
+
+def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list[str]) -> None:
+    """Accuracy, where the files are, and how to go on."""
+    last, best = 100 * result["test/acc_last"], 100 * result["test/acc_best"]
+    epoch, split = result["best/epoch"] + 1, result["best/selected_on"]
+    print(
+        f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})"
+    )
+    if cfg.trainer.get("fast_dev_run") or sweep.is_job():
+        return
+    folder = Path(cfg.paths.run)
+    kept = [word for word in overrides if word.split("=")[0] not in ("epochs", "ckpt_path")]
+    more = [*kept, f"epochs={2 * cfg.epochs}", f"ckpt_path={folder / 'last.ckpt'}"]
+    print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")
+    print(f"continue      {started_as()} {shlex.join(more)}")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def job(cfg: DictConfig) -> float | None:
+    """One job of Hydra: train, and say what came out."""
+    hydra_config = HydraConfig.get()
+    overrides, swept = list(hydra_config.overrides.task), hydra_config.mode == RunMode.MULTIRUN
+    shared = swept and not sweep.has_own_process()
+    run = folder_of(cfg)
+    try:
+        if shared and cfg.isolated:
+            finished = finished_before(cfg, run)
+            print(f"\n{run.path.name}{': finished before' if finished else ''}", flush=True)
+            return cli.score(cfg, finished or sweep.run_alone(overrides, run))
+        if shared and cfg.trainer.devices != 1:
+            # Lightning starts further ranks with the sweep's own command line.
+            cure = "Use isolated=true (a process for each job), or trainer.devices=1."
+            got = cfg.trainer.devices
+            what = "a sweep within one process runs its jobs on one device each"
+            raise problem("trainer.devices", what, got, cure)
+        with sweep.leaving_no_trace():
+            result = train(cfg, alone=not shared)
+    except UserError as error:
+        if swept:  # the other jobs go on
+            raise
+        if not sweep.is_job():
+            run.discard_if_empty()
+        cli.exit_with(error)
+    except Exception:  # Hydra prints the first failure of a sweep only
+        logging.getLogger(__name__).exception("this run failed")
+        raise
+    print_closing_lines(cfg, result, overrides)
+    return cli.score(cfg, result)
+
+
+def main() -> None:
+    """``smm train`` and ``python train.py``."""
+    cli.answer_user_errors(_start)
+
+
+def _start() -> None:
+    """Check the command line, then let Hydra run it."""
+    sweep.end_with_the_sweep()
+    cli.register_resolvers()
+    sys.argv[1:] = cli.without_nulls(sys.argv[1:], CONF)
+    cli.check_overrides(sys.argv[1:], CONF, "train")
+    job()
