@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning import cli, sweep
 from smm_lightning.errors import UserError, problem
 from smm_lightning.result import environment, summarize, write_result
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import CONF, quoted
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals
 
@@ -136,7 +136,7 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
         return
     folder = Path(cfg.paths.run)
     kept = [word for word in overrides if word.split("=")[0] not in ("epochs", "ckpt_path")]
-    more = [*kept, f"epochs={2 * cfg.epochs}", f"ckpt_path={folder / 'last.ckpt'}"]
+    more = [*kept, f"epochs={2 * cfg.epochs}", f"ckpt_path={quoted(str(folder / 'last.ckpt'))}"]
     print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")
     print(f"continue      {started_as()} {shlex.join(more)}")
 

@@ -16,6 +16,7 @@ from smm_lightning import train as entry
 from smm_lightning.callbacks import BestCheckpoint
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.result import read_result
+from smm_lightning.run.config import quoted
 from tests.dataset.test_dataset import write_images
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +87,34 @@ def test_the_continue_command_continues(finished):
     assert again.returncode == 0, again.stderr
     assert "epoch 3/4" in again.stdout
     assert "epoch 2/4" not in again.stdout
+
+
+def test_the_continue_command_can_be_pasted_whatever_the_root_is_called(tmp_path):
+    root = "my runs, [1]=2 (it's {x}) ü"
+    options = (*SMALL, "epochs=1", "method=full", f"paths.root={quoted(root)}")
+    done = run_program(*options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    command = done.stdout.partition("continue      ")[2].strip()
+    again = subprocess.run(
+        ["bash", "-c", command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert "epoch 2/2" in again.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {root, "banks"}
+
+
+@pytest.mark.parametrize(
+    "text", ["a/b-c.d", "a b", "it's", "a\\", "a\\'b", "'", "x=1,y", "[1]", "{a: b}", "${seed}", ""]
+)
+def test_quoted_values_are_read_back(text):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (override,) = OverridesParser.create().parse_overrides([f"name={quoted(text)}"])
+    assert override.value() == text
 
 
 def test_a_checkpoint_that_leaves_nothing_to_train_is_refused(finished):
