@@ -1,6 +1,5 @@
 """The folder of a run: one process at a time works in it, and others see how it stands."""
 
-import fcntl
 import json
 import os
 import socket
@@ -124,14 +123,26 @@ class RunFolder:
             self.path.rmdir()
 
     def _is_locked(self) -> bool:
+        if not (self.path / _LOCK).exists():
+            return False
+        try:
+            import fcntl
+        except ImportError:  # Windows, where looking at a lock means taking it
+            return _is_taken(FileLock(self.path / _LOCK))
         try:
             with (self.path / _LOCK).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
         except OSError:
             return True
         return False
+
+
+def _is_taken(lock: FileLock) -> bool:
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def one_line(error: BaseException) -> str:

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+# Windows has neither the last of these nor an alarm; there, runs that hang are not given up.
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)
+)
+_HAS_ALARM = hasattr(signal, "SIGALRM")
 _STEP_S = 8  # how long a signal waits for the end of a training step
 
 
@@ -41,14 +45,15 @@ class RunSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _ENDING:
+            for number in ENDING:
                 self._before[number] = signal.signal(number, self._end)
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
+            if _HAS_ALARM:
+                self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._alarm)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._before:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            _alarm_after(0)
         faulthandler.cancel_dump_traceback_later()
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -65,7 +70,7 @@ class RunSignals:
         """
         self._progress, self._seen = progress, progress()
         if self._before:
-            signal.setitimer(signal.ITIMER_REAL, self.stall_s, self.stall_s)
+            _alarm_after(self.stall_s, self.stall_s)
             self._arm_last_resort()
 
     def leave(self) -> NoReturn:
@@ -80,7 +85,7 @@ class RunSignals:
     @staticmethod
     def _leave(number: int, handlers: dict[int, Any]) -> NoReturn:
         own = handlers.get(number)
-        if number == signal.SIGUSR2 and callable(own):
+        if number == getattr(signal, "SIGUSR2", None) and callable(own):
             own(number, None)
         raise SystemExit(128 + number)
 
@@ -89,7 +94,7 @@ class RunSignals:
         self.received = number
         if not wait:
             self.leave()
-        signal.setitimer(signal.ITIMER_REAL, _STEP_S)
+        _alarm_after(_STEP_S)
 
     def _alarm(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.received is not None:
@@ -104,3 +109,8 @@ class RunSignals:
     def _arm_last_resort(self) -> None:
         if self.alone:
             faulthandler.dump_traceback_later(2.5 * self.stall_s, exit=True)
+
+
+def _alarm_after(seconds: float, interval: float = 0) -> None:
+    if _HAS_ALARM:
+        signal.setitimer(signal.ITIMER_REAL, seconds, interval)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.run_folder import RunFolder
+from smm_lightning.signals import ENDING
 
 _IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process that started it
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -102,8 +103,7 @@ def _passing_signals_on(job: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+    before = {number: signal.signal(number, pass_on) for number in ENDING}
     try:
         yield received
     finally:

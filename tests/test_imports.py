@@ -18,7 +18,7 @@ ALLOWED = {
     "run": {"errors"},
     "run_folder": BASICS | {"result"},
     "signals": set(),
-    "sweep": {"run_folder"},
+    "sweep": {"run_folder", "signals"},
     "cli": {"catalog", "errors", "identity"},
     "grid": {"cli", "errors", "run", "run_folder"},
     "status": {"cli", "grid", "run_folder"},

