@@ -54,12 +54,13 @@ def run(verb: str, arguments: list[str]) -> None:
         verb: of :data:`VERBS`.
         arguments: of its command line.
     """
-    from smm_lightning import cli
+    from smm_lightning.run.hydra_errors import errors_in_a_line
 
     # The name that its help shows; a training is started again by its real name, for other ranks.
     sys.argv = [sys.argv[0] if verb == "train" else f"smm {verb}", *arguments]
     module = import_module(f"smm_lightning.{VERBS[verb][0]}")
-    cli.answer_user_errors(lambda: sys.exit(module.main()))
+    with errors_in_a_line():
+        sys.exit(module.main())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ class UserError(Exception):
         return str(self).rpartition("UserError: ")[2].strip().splitlines()
 
 
+class RunEndedError(Exception):
+    """A run of a sweep ended without a result; the message says which and why."""
+
+
 def problem(where: str, what: str, got: object = _NOTHING, cure: str = "") -> UserError:
     """An error that reads ``<field or file>: <what is wrong> (got <value>). <cure>``."""
     value = "" if got is _NOTHING else f" (got {got!r})"
@@ -49,6 +53,10 @@ class Problems:
         except UserError as error:
             self.found += error.problems
 
+    def as_error(self) -> UserError:
+        """Everything found so far as one error."""
+        return UserError("\n".join(self.found))
+
     def raise_if_any(self) -> None:
         """Raise one :class:`UserError` with everything found so far.
 
@@ -56,7 +64,7 @@ class Problems:
             UserError: If anything was found.
         """
         if self.found:
-            raise UserError("\n".join(self.found))
+            raise self.as_error()
 
 
 @contextmanager

@@ -15,11 +15,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import CONF
+from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run_folder import RunFolder
 
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
@@ -60,9 +63,8 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     if experiment not in known:
         raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
     cli.register_resolvers()
-    arguments = [f"experiment={experiment}", *cli.without_nulls(decisive(overrides), config_dir)]
-    cli.check_overrides(arguments, config_dir, "train")
-    with _hydra(config_dir):
+    arguments = [f"experiment={experiment}", *decisive(overrides)]
+    with _explained(arguments), _hydra(config_dir):
         fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
         sweeper = compose("train", fixed, return_hydra_config=True).hydra.sweeper
         if not sweeper._target_.endswith("BasicSweeper"):
@@ -113,6 +115,14 @@ def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:
 def _parsed(arguments: list[str]) -> list[Override]:
     loader = GlobalHydra.instance().config_loader()  # globs ask it for the choices
     return OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+
+
+@contextmanager
+def _explained(arguments: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise explain(error, arguments) or error from error
 
 
 @contextmanager

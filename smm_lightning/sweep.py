@@ -15,15 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from smm_lightning.errors import RunEndedError
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import ENDING
 
 _IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process that started it
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
-
-
-class RunEndedError(Exception):
-    """The program of a job ended without a result."""
 
 
 def run_alone(overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning import cli, sweep
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import RunEndedError, UserError, problem
 from smm_lightning.result import environment, summarize, write_result
 from smm_lightning.run.config import CONF, quoted
+from smm_lightning.run.hydra_errors import errors_in_a_line, exit_with
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals
 
@@ -163,10 +164,10 @@ def job(cfg: DictConfig) -> float | None:
             result = train(cfg, alone=not shared)
     except UserError as error:
         if swept:  # the other jobs go on
-            raise
+            raise RunEndedError("\n".join(error.problems)) from error
         if not sweep.is_job():
             run.discard_if_empty()
-        cli.exit_with(error)
+        exit_with(error)  # raised further, Hydra would say something of its own first
     except Exception:  # Hydra prints the first failure of a sweep only
         logging.getLogger(__name__).exception("this run failed")
         raise
@@ -176,13 +177,7 @@ def job(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """``smm train`` and ``python train.py``."""
-    cli.answer_user_errors(_start)
-
-
-def _start() -> None:
-    """Check the command line, then let Hydra run it."""
     sweep.end_with_the_sweep()
     cli.register_resolvers()
-    sys.argv[1:] = cli.without_nulls(sys.argv[1:], CONF)
-    cli.check_overrides(sys.argv[1:], CONF, "train")
-    job()
+    with errors_in_a_line():
+        job()

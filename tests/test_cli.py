@@ -5,92 +5,159 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException
 
 from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.run.hydra_errors import explain
 from tests.test_train import ROOT, SMALL, run_program
 
 CONF = ROOT / "conf"
 
 
+def composed(arguments):
+    cli.register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", arguments)
+
+
 @pytest.mark.parametrize(
-    ("argument", "message"),
+    ("arguments", "message"),
     [
         (
-            "method=smn",
+            ["method=smn"],
             r"method: unknown choice .got 'smn'.. Did you mean 'smm'\? Known: full, med",
         ),
-        ("dataset=digit", r"dataset: unknown choice .got 'digit'.. Did you mean 'digits'\?"),
-        ("backbone=resnet19", r"backbone: unknown choice .*Did you mean 'resnet1?8?"),
-        ("mapping=imm", r"mapping: unknown choice .got 'imm'.*Known: flm, ilm, rlm"),
-        ("method=smm,ful", r"method: unknown choice .got 'ful'.. Did you mean 'full'"),
+        (["dataset=digit"], r"dataset: unknown choice .got 'digit'.. Did you mean 'digits'\?"),
+        (["backbone=resnet19"], r"backbone: unknown choice .*Did you mean 'resnet1?8?"),
+        (["mapping=imm"], r"mapping: unknown choice .got 'imm'.*Known: flm, ilm, rlm"),
+        (["experiment=smok"], r"experiment: unknown choice .got 'smok'.. Did you mean 'smoke'"),
         (
-            "method.pach_size=4",
+            ["method.pach_size=4"],
             r"method.pach_size: no such field .*Did you mean 'method.patch_size'",
         ),
-        ("epoch=3", r"epoch: no such field .*Did you mean 'epochs'\?"),
-        ("epochs", r"epochs: is no override .*Write field=value"),
-        ("method=glob(x*)", r"method: the pattern matches no choice .*Known: full"),
-        ("seed=1,0,1", r"seed: the sweep names a value twice .got '1'."),
-        ("method=smm,full,smm", r"method: the sweep names a value twice .got 'smm'."),
+        (["epoch=3"], r"epoch: no such field .got 'epoch=3'.. Did you mean 'epochs'\?"),
+        (["methd=smm"], r"methd: no such field .*Did you mean 'method'\?"),
+        (
+            ["backbone=timm", "backbone.modl=x"],
+            r"backbone.modl: no such field .*Did you mean 'backbone.model'",
+        ),
+        (["zzzzzz=1"], r"zzzzzz: no such field .*`smm train --cfg job` prints all fields."),
+        (["epochs"], r"epochs: is no override .*Write field=value"),
+        (["epochs=[1"], r"epochs=.1: is no override"),
+        (["logger=null"], r"logger: a group needs a choice .got 'null'.. Use logger=none."),
+        (["backbone=null"], r"backbone: a group needs a choice .*Leave backbone out"),
+        (["seed=0,1"], r"configuration: Ambiguous value for argument 'seed=0,1' -m sweeps over"),
+        (
+            ["+experiment=smoke"],
+            r"configuration: Multiple values for experiment.*leave out the .\.",
+        ),
+        (["~nope"], r"configuration: Could not delete from config. 'nope' does not exist."),
     ],
 )
-def test_the_command_line_is_checked(argument, message):
-    cli.register_resolvers()
-    with pytest.raises(UserError, match=message):
-        cli.check_overrides([argument], CONF, "train")
+def test_what_hydra_refuses_is_a_line_with_a_hint(arguments, message):
+    with pytest.raises((HydraException, ValueError)) as error:
+        composed(arguments)
+    (line,) = explain(error.value, arguments).problems
+    assert re.match(message, line), line
 
 
 @pytest.mark.parametrize(
-    ("choice", "extra"),
+    ("file", "extra"),
     [
-        ("hydra/launcher=ray_gpus", "ray"),
-        ("hydra/launcher=slurm", "slurm"),
-        ("hydra/sweeper=optuna", "optuna"),
+        ("hydra/launcher/ray", "ray"),
+        ("hydra/launcher/submitit_slurm", "slurm"),
+        ("hydra/sweeper/optuna", "optuna"),
     ],
 )
-def test_a_plugin_that_is_not_installed_is_named(monkeypatch, choice, extra):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    message = rf"{choice.split('=')[0]}: needs a plugin .*pip install 'smm-lightning\[{extra}\]'"
-    with pytest.raises(UserError, match=message):
-        cli.check_overrides([choice], CONF, "train")
+def test_a_plugin_that_is_not_installed_is_named(file, extra):
+    error = MissingConfigException("", missing_cfg_file=file, options=["basic"])
+    (line,) = explain(error, []).problems
+    assert re.match(rf"{file.rpartition('/')[0]}: needs a plugin .*smm-lightning\[{extra}\]", line)
 
 
-def test_all_problems_of_the_command_line_are_found_together():
-    cli.register_resolvers()
-    with pytest.raises(UserError) as error:
-        cli.check_overrides(["method=x", "backbone=y", "-m", "seed=0,1"], CONF, "train")
-    assert len(error.value.problems) == 2
+def test_errors_of_the_program_itself_stay_what_they_are():
+    assert explain(ValueError("a bug"), []) is None
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["method=full", "seed=0,1,2", "-m"],
-        ["method=glob(smm*,exclude=*patch*)", "optimizer.pattern.lr=interval(0.1,0.2)", "-m"],
         ["method=pad", "dataset.native_size=32"],
-        ["+trainer.limit_train_batches=2", "logger=null", "debug=fdr"],
+        ["+trainer.limit_train_batches=2", "logger=none", "debug=fdr"],
         ["backbone=timm", "backbone.model=resnet10t"],
         ["hydra/launcher=basic", "hydra.verbose=true", "~callbacks"],
         ["experiment=cifar10_subset", "dataset.source.root=a folder/x", "method=smm"],
         ["trainer=ddp", "trainer.strategy=ddp_spawn", "optimizer.milestones=[2,5]"],
+        ["+vars.mine=3"],
     ],
 )
-def test_good_command_lines_pass(arguments):
-    cli.register_resolvers()
-    cli.check_overrides(cli.without_nulls(arguments, CONF), CONF, "train")
+def test_good_command_lines_compose(arguments):
+    composed(arguments)
 
 
-def test_null_switches_a_group_off():
-    given = ["logger=null", "debug=null", "callbacks=null", "dataset.train_images=null", "seed=1"]
-    kept = ["logger=none", "callbacks=none", "dataset.train_images=null", "seed=1"]
-    assert cli.without_nulls(given, CONF) == kept
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("seed=1,0,1",), "error: seed: the sweep names a value twice (got '1')."),
+        (("method=smm,full,smm",), "error: method: the sweep names a value twice (got 'smm')."),
+        (("method=glob(zzz*)",), "error: method: the sweep has no value (got 'method=glob(zzz*)')"),
+    ],
+)
+def test_sweeps_that_run_nothing_or_a_run_twice_are_refused(arguments, message, tmp_path):
+    done = run_program("-m", *SMALL, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--cfg", "job"), "fused_attention: null"),
+        (("--cfg", "job", "--resolve"), "max_epochs: 5"),
+        (("--cfg", "job", "--package", "optimizer"), "milestones: short"),
+        (("--info", "defaults"), "| method/smm "),
+        (("--info", "searchpath"), "| main"),
+    ],
+)
+def test_hydras_own_flags_work(flags, expected, tmp_path):
+    done = run_program(*flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweeps_of_every_form_run(tmp_path):
+    axes = ("method=glob(f*)", "seed=range(1,3)", "mapping=choice(rlm,flm)")
+    done = run_program("-m", *SMALL, *axes, "epochs=1", "~logger", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.parent.name[:-9] for path in tmp_path.rglob("result.json"))
+    assert names == [f"digits-full-tiny-{m}-s{s}" for m in ("flm", "rlm") for s in (1, 2)]
+
+
+def test_a_folder_of_ones_own_adds_choices_and_configurations(tmp_path):
+    for path, text in {
+        "own/method/mine.yaml": "defaults:\n  - full\nname: mine\nframe: 0.25\n",
+        "own/special.yaml": "defaults:\n  - train\n  - _self_\nepochs: 2\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for where in (["--config-dir", "own"], [f"hydra.searchpath=[file://{tmp_path}/own]"]):
+        done = run_program(*where, "method=mine", "--cfg", "job", cwd=tmp_path)
+        assert "name: mine" in done.stdout, done.stderr
+    arguments = ["--config-dir", "own", "--config-name", "special", "--cfg", "job", "--resolve"]
+    done = run_program(*arguments, cwd=tmp_path)
+    assert "max_epochs: 2" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "fields"),
     [
-        (["methd=smm", "mapping=ilmm"], ["methd", "mapping"]),
+        (["mapping=ilmm"], ["mapping"]),
+        (["methd=smm"], ["methd"]),
         (
             ["method.patch_size=3", "dataset.batch_size=0"],
             ["method.patch_size", "dataset.batch_size"],

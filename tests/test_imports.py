@@ -18,7 +18,7 @@ ALLOWED = {
     "run": {"errors"},
     "run_folder": BASICS | {"result"},
     "signals": set(),
-    "sweep": {"run_folder", "signals"},
+    "sweep": {"errors", "run_folder", "signals"},
     "cli": {"catalog", "errors", "identity"},
     "grid": {"cli", "errors", "run", "run_folder"},
     "status": {"cli", "grid", "run_folder"},
@@ -61,7 +61,7 @@ ALLOWED = {
         "logger",
     }
     | {"result", "run", "run_folder", "same_images", "signals", "sweep"},
-    "__main__": {"cli", "errors"},
+    "__main__": {"errors", "run"},
     "__init__": {"classifier"},
 }
 
@@ -102,7 +102,6 @@ def test_there_is_no_drawer_for_everything():
 def test_the_command_line_loads_no_torch():
     code = (
         "import sys; from smm_lightning import cli, train; cli.register_resolvers(); "
-        "cli.check_overrides(['method=full', 'epochs=1'], train.CONF, 'train'); "
         "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -1,0 +1,142 @@
+"""What Hydra and OmegaConf refuse, said in one line with a hint."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from smm_lightning.errors import RunEndedError, UserError, closest, did_you_mean, problem
+from smm_lightning.run.config import CONF
+
+USAGE_ERROR = 2
+_TRACEBACKS = "HYDRA_FULL_ERROR"  # without it Hydra prints errors itself and ends the program
+# Words that Hydra's own message of a mistake ends with, and what helps.
+_HINTS = (
+    ("Ambiguous value", "-m sweeps over several values; key=[a,b] is a list."),
+    ("Multiple values for", "It is chosen by default: leave out the +."),
+)
+# Choices that come with a plugin: their first word, and our extra that brings it.
+_PLUGINS = {"ray": "ray", "submitit": "slurm", "optuna": "optuna"}
+_NOTHING_CHOSEN = "Config group override must be a string or a list"
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """A mistake of the user ends the program with a line for every problem, without a traceback.
+
+    A user who sets ``HYDRA_FULL_ERROR=1`` gets the traceback.
+    """
+    with_traceback = os.environ.get(_TRACEBACKS) == "1"
+    os.environ[_TRACEBACKS] = "1"
+    try:
+        yield
+    except RunEndedError as error:  # the other runs of the sweep went on
+        exit_with(UserError(str(error)), status=1)
+    except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
+        explained = None if with_traceback else explain(error, sys.argv[1:])
+        if explained is None:
+            raise
+        exit_with(explained)
+
+
+def exit_with(error: UserError, status: int = USAGE_ERROR) -> NoReturn:
+    """Print every problem on a line of its own and leave."""
+    for line in error.problems:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
+    """The same as a user's error; ``None`` for what is none.
+
+    Args:
+        error: of Hydra, OmegaConf or this package.
+        arguments: of the command line.
+    """
+    field = getattr(error.__cause__, "full_key", None)
+    match error:
+        case UserError():
+            explained: UserError | None = error
+        case MissingConfigException(missing_cfg_file=str(), options=_):
+            explained = _unknown_choice(error)
+        case OverrideParseException():
+            hint = "Write field=value or group=choice; quote values with special characters."
+            explained = problem(error.override, "is no override", error.override, hint)
+        case ConfigCompositionException() if field:
+            explained = _unknown_field(str(field), arguments)
+        case HydraException() | OmegaConfBaseException():
+            explained = _first_lines(error)
+        case _:
+            unchosen = str(error).startswith(_NOTHING_CHOSEN)
+            explained = _no_choice(arguments) if unchosen else None
+    return explained
+
+
+def _unknown_choice(error: MissingConfigException) -> UserError:
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    options = [str(option) for option in error.options or ()]
+    extra = _PLUGINS.get(re.split(r"\W|_", choice)[0])
+    if group.startswith("hydra/") and extra and choice not in options:
+        hint = f"Install it: pip install 'smm-lightning[{extra}]'."
+        return problem(group, "needs a plugin", choice, hint)
+    if not group:
+        return problem("--config-name", "no such configuration", choice)
+    return problem(group, "unknown choice", choice, did_you_mean(choice, options))
+
+
+def _unknown_field(field: str, arguments: Sequence[str]) -> UserError:
+    given = next((word for word in arguments if word.lstrip("+~").startswith(field)), field)
+    hint = closest(field, _known_names(arguments)) or "`smm train --cfg job` prints all fields."
+    return problem(field, "no such field", given, hint)
+
+
+def _known_names(arguments: Sequence[str]) -> list[str]:
+    """All fields of the configuration with the groups that were chosen, and all groups."""
+    groups = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
+    chosen = [a for a in arguments if a.partition("=")[0] in groups]
+    for overrides in (chosen, []):  # one of the choices may itself be wrong
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                return [*_names(compose("train", list(overrides))), *groups]
+        except HydraException:
+            continue
+    return sorted(groups)
+
+
+def _names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all nodes."""
+    if isinstance(config, DictConfig) and not config._is_none() and not config._is_missing():
+        for key in map(str, config):
+            yield f"{prefix}{key}"
+            value = None if OmegaConf.is_missing(config, key) else config._get_node(key)
+            yield from _names(value, f"{prefix}{key}.")
+
+
+def _no_choice(arguments: Sequence[str]) -> UserError:
+    """``group=null``, of which Hydra does not say the group."""
+    nulls = [a.partition("=")[0] for a in arguments if a.endswith("=null")]
+    group = next((name for name in nulls if (CONF / name).is_dir()), "configuration")
+    none = (CONF / group / "none.yaml").is_file()
+    hint = f"Use {group}=none." if none else f"Leave {group} out, or take another choice."
+    return problem(group, "a group needs a choice", "null", hint)
+
+
+def _first_lines(error: Exception) -> UserError:
+    text = " ".join(str(error).split())
+    hint = next((hint for words, hint in _HINTS if words in text), "")
+    short = re.split(r" (?:1\. To use it as a list|full_key:|See https)", text)[0]
+    return UserError(f"configuration: {short} {hint}".rstrip())
