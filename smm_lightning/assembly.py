@@ -5,7 +5,7 @@ import sys
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -81,12 +81,15 @@ def assemble(cfg: DictConfig) -> Parts:
 
 
 def datamodule(cfg: DictConfig) -> ImageDataModule:
-    """The datamodule of a run, before its setup.
+    """The datamodule of a run, before its setup, whether or not the run could start here.
 
     Raises:
-        UserError: A line for every problem of the configuration.
+        UserError: If a part of it cannot be built.
     """
-    return _cheap_parts(cfg)[-1]
+    spec = build(cfg, "backbone", name=cfg.backbone.name)
+    method = build(cfg, "method", image_size=spec.image_size, mean=spec.mean, std=spec.std)
+    data = build(cfg, "dataset", size=method.input_size, augmented=method.augmented)
+    return cast("ImageDataModule", data)
 
 
 def _cheap_parts(

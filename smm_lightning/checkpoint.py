@@ -67,8 +67,12 @@ def starting_point(own: Path, chosen: str | None, epochs: int, *, anew: bool) ->
 
 
 def _require_epochs_left(path: Path, epochs: int) -> None:
-    progress = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]
-    done = progress["current"]["processed"]
+    try:
+        progress = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]
+        done = progress["current"]["processed"]
+    except (KeyError, TypeError) as error:
+        what = "holds weights alone, which no training can go on from"
+        raise problem("ckpt_path", what, str(path), "Use last.ckpt of a run.") from error
     if done >= epochs:
         what = f"the checkpoint has {done} epochs behind it, which leaves none of {epochs}"
         raise problem("ckpt_path", what, str(path), "Use more epochs, or another checkpoint.")

@@ -7,6 +7,8 @@ Plain data: no torch, no Hydra.
 from collections.abc import Mapping
 from typing import Any
 
+from smm_lightning.errors import problem
+
 # What changes neither the numbers of a run nor what it writes into result.json.
 _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report"),
@@ -40,6 +42,21 @@ def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
     callbacks = decisive.pop("callbacks", None) or {}
     acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
     return {**decisive, "callbacks": acting} if acting else decisive
+
+
+def require_noted_images(result: Mapping[str, Any], where: str) -> None:
+    """A result says which images it was made with.
+
+    Args:
+        result: content of a ``result.json``.
+        where: the run, for the message.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if not {"images", "class_names"} <= result.keys():
+        what = "was written by an older version, which did not note its images"
+        raise problem(where, what, cure="force=true runs it anew.")
 
 
 def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

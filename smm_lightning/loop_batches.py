@@ -45,7 +45,7 @@ def _pair(batch: Any) -> tuple[Any, Any]:
         if None not in keys:
             return batch[keys[0]], batch[keys[1]]
         cure = f"One of {', '.join(_IMAGE_KEYS)} and one of {', '.join(_TARGET_KEYS)} are needed."
-        raise problem("batches", "a dictionary without images or targets", sorted(batch), cure)
+        raise problem("batches", "a dictionary without images or targets", list(batch), cure)
     if isinstance(batch, tuple | list) and len(batch) == 2:  # noqa: PLR2004
         return batch[0], batch[1]
     what = "must be pairs of images and targets"
@@ -79,7 +79,10 @@ def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
     Raises:
         UserError: If they are no class numbers, or not one for each image.
     """
-    numbers: Tensor = torch.as_tensor(targets)
+    try:
+        numbers: Tensor = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise problem("targets", "must be class numbers of shape (B,)", targets) from error
     if numbers.ndim != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
         if numbers.ndim != 2:  # noqa: PLR2004
             cure = "Take targets.long()."

@@ -198,7 +198,7 @@ class ReprogrammingModule(L.LightningModule):
             not changed,
             "ckpt_path",
             f"the checkpoint was made with other images: {changed}",
-            cure="force=true runs it anew, from the beginning.",
+            cure="force=true, without ckpt_path, begins anew.",
         )
         problems.raise_if_any()
         self._refit = checkpoint["refit"]

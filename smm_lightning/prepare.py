@@ -55,17 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     folders = [name for name in options.names if name not in CATALOG and Path(name).is_dir()]
-    if folders:
-        return max([_own_folder(Path(folder), options) for folder in folders])
+    names = [name for name in options.names if name not in folders]
     try:
-        findings = [_examined(name, options) for name in _checked(options.names)]
+        datasets = _checked(names) if names or not folders else []
+        status = max([_own_folder(Path(folder), options) for folder in folders], default=0)
+        findings = [_examined(name, options) for name in datasets]
     except UserError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)
         return 2
-    _print(findings)
+    if findings:
+        _print(findings)
     wrong = [f for f in findings if f.problems or (options.strict and f.differences)]
-    return int(bool(wrong))
+    return max(status, int(bool(wrong)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,13 +89,7 @@ def _own_folder(folder: Path, options: argparse.Namespace) -> int:
     from smm_lightning.dataset.datamodule import usable_cpus
     from smm_lightning.dataset.inspection import inspect
 
-    try:
-        source = ImageFolder(str(folder), groups=options.groups)
-        found = inspect(source, usable_cpus())
-    except UserError as error:
-        for line in error.problems:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
+    found = inspect(ImageFolder(str(folder), groups=options.groups), usable_cpus())
     width = max((len(name) for _, name, _ in found.rows), default=0)
     for split, name, count in found.rows:
         print(f"{split:6} {name:{width}} {count:>7,}")

@@ -67,8 +67,9 @@ def read_prompt(path: Path) -> Prompt:
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
     identity = checkpoint["identity"]
-    if not checkpoint.get("recipe"):
-        raise problem(str(path), "is a checkpoint of an older version without its recipe")
+    if "decoding" not in (checkpoint.get("recipe") or {}):
+        what = "is a checkpoint of an older version, which says less"
+        raise problem(str(path), what, cure="force=true trains its run anew.")
     weights = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(_LEARNED)}
     return Prompt(
         checkpoint["recipe"], identity["class_names"], identity["backbone_sha256"], weights

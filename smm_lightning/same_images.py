@@ -4,9 +4,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from smm_lightning.assembly import datamodule
+from smm_lightning.assembly import build, datamodule
 from smm_lightning.errors import problem
-from smm_lightning.identity import changed_images
+from smm_lightning.identity import changed_images, require_noted_images
 from smm_lightning.run_folder import RunFolder
 
 
@@ -26,15 +26,14 @@ def require_same_images(cfg: DictConfig, run: RunFolder, result: dict[str, Any])
         UserError: If the images are others, in a line that says what changed.
     """
     cure = "force=true runs it anew; another paths.root keeps both."
-    if "images" not in result:
-        what = "was written by an older version, which did not note its images"
-        raise problem(f"{run.path}/result.json", what, cure=cure)
-    data = datamodule(cfg)
+    require_noted_images(result, str(run.path))
+    data = build(cfg, "dataset")  # of whatever size: only its files are looked at
     if not data.source.is_there():
         print(f"{run.path.name}: its images are not here, so they were not compared", flush=True)
         return
     if data.stamps() == {split: facts["stamp"] for split, facts in result["images"].items()}:
         return
+    data = datamodule(cfg)
     data.setup()
     changed = changed_images(result, {"images": data.images, "class_names": data.class_names})
     if changed:

@@ -10,7 +10,7 @@ CONCEPTS = {"dataset", "method", "backbone", "mapping"}
 BASICS = {"device", "errors", "files"}
 ALLOWED = {
     "errors": set(),
-    "identity": set(),
+    "identity": {"errors"},
     "catalog": set(),
     "files": {"errors"},
     "host_memory": set(),

@@ -177,7 +177,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_images(root, configured, m
         entry.train(cfg)
     assert error.value.problems == [
         "ckpt_path: the checkpoint was made with other images: other images in train (24 then, 24 "
-        "now). force=true runs it anew, from the beginning."
+        "now). force=true, without ckpt_path, begins anew."
     ]
     assert len(entry.train(configured(root, "force=true"))["history"]) == 2
 
@@ -246,6 +246,68 @@ def test_classes_that_people_take_for_one_are_named_as_such(root, tmp_path, trai
     )
 
 
+def test_a_validation_folder_is_not_also_the_test_folder(root, tmp_path):
+    (root / "test").rename(root / "val")
+    (root / "valid").mkdir()
+    source = ImageFolder(str(root), test="val")
+    assert source.load().test.folder == "val"
+    with pytest.raises(UserError, match=r"imagefolder/val: has no images"):
+        ImageDataModule(
+            source, batch_size=4, augmentation="none", size=8, banks=tmp_path / "b"
+        ).setup()
+    (root / "valid").rmdir()
+    assert source.load().val is None
+
+
+@pytest.mark.parametrize(
+    ("empty", "options", "message"),
+    [
+        ("test/*/*.png", {}, r"imagefolder/test: has no images"),
+        ("train/*/*.png", {}, r"imagefolder/train: has no images"),
+        ("none", {"val_fraction": 0.05}, r"dataset.val_fraction: leaves val without an image .got"),
+        ("none", {"val_fraction": 0.97}, r"dataset.val_fraction: leaves train without an image"),
+    ],
+)
+def test_a_split_without_images_is_refused(root, tmp_path, empty, options, message):
+    for path in root.glob(empty):
+        path.unlink()
+    with pytest.raises(UserError, match=message):
+        data_of(root, tmp_path, **options)
+
+
+def test_a_class_that_a_split_lacks_is_no_folder_that_cannot_be_opened(root, tmp_path):
+    shutil.copytree(root / "test", root / "val")
+    shutil.rmtree(root / "val/bee")
+    data = data_of(root, tmp_path)
+    assert data.image_counts["val"] == 8
+    assert data.images["val"]["left out"] == {}
+
+
+def test_finished_runs_are_reported_where_they_could_not_run(root, configured):
+    result = entry.train(configured(root, "epochs=1"))
+    assert entry.train(configured(root, "epochs=1", "trainer.accelerator=gpu")) == result
+    first = Path(configured(root, "epochs=1").paths.run) / "last.ckpt"
+    moved = first.rename(first.with_name("start.ckpt"))
+    again = configured(root, "epochs=2", f"ckpt_path='{moved}'")
+    continued = entry.train(again)
+    moved.unlink()
+    assert entry.train(again) == continued
+
+
+def test_objects_are_counted_within_their_class(tmp_path):
+    """Numbers that begin anew in every class do not make two classes one object."""
+    for split, count in (("train", 10), ("test", 2)):
+        for place, name in enumerate(("cat", "dog")):
+            folder = tmp_path / "R" / split / name
+            write_class(folder, np.eye(3, dtype=int)[place] * 180, count)
+            for path in sorted(folder.iterdir()):
+                path.rename(folder / f"{int(path.stem) // 2}_{path.stem}.png")
+    data = data_of(tmp_path / "R", tmp_path, groups=r"^(\d+)_", val_fraction=0.4)
+    assert np.bincount(data.labels("val")).tolist() == [4, 4]
+    optional = data_of(tmp_path / "R", tmp_path, groups=r"^(x\d)?", val_fraction=0.4)
+    assert np.bincount(optional.labels("val")).tolist() == [4, 4]
+
+
 def test_images_of_one_object_are_never_divided(root, tmp_path):
     for name in CLASSES:
         for path in sorted((root / "train" / name).iterdir()):
@@ -264,7 +326,12 @@ def test_images_of_one_object_are_never_divided(root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("(", "is no regular expression"), ("^x(\\d)", "fits no file name")]
+    ("pattern", "message"),
+    [
+        ("(", "is no regular expression"),
+        ("^x(\\d)", "fits no file name"),
+        (12, "must be a regular expression"),
+    ],
 )
 def test_patterns_that_cannot_be_used(root, tmp_path, pattern, message):
     with pytest.raises(UserError, match=rf"dataset.source.groups: {message}"):
@@ -283,17 +350,20 @@ def photograph(path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path.parent.mkdir(parents=True, exist_ok=True)
-    stored.save(path, exif=exif)
+    stored.save(path, exif=exif, **({"lossless": True} if path.suffix == ".webp" else {}))
     return upright
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_photographs_are_seen_upright(tmp_path, orientation):
+def test_photographs_are_seen_upright(tmp_path, orientation, kind):
     for split in ("train", "test"):
-        upright = photograph(tmp_path / "R" / split / "a" / "0.png", orientation)
+        upright = photograph(tmp_path / "R" / split / "a" / f"0.{kind}", orientation)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
     data = data_of(tmp_path / "R", tmp_path, batch_size=1)
     np.testing.assert_array_equal(data._banks["train"].images[0], expected)
+    if kind == "tif":  # Pillow itself turns these
+        return
     as_stored = data_of(tmp_path / "R", tmp_path, batch_size=1, exif=False)
     equal = np.array_equal(as_stored._banks["train"].images[0], expected)
     assert equal == (orientation == 1)

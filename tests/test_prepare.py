@@ -131,6 +131,25 @@ def test_what_is_wrong_with_a_folder_of_ones_own(tmp_path, capsys):
     assert shown.splitlines()[-1] == "A run would stop, or be misled."
 
 
+def test_a_folder_beside_names_and_a_wrong_name(tmp_path, capsys):
+    root = make(tmp_path / "R")
+    assert prepare.main([str(root), "cifar11"]) == 2
+    assert "Did you mean 'cifar10'?" in capsys.readouterr().err
+    assert prepare.main([str(root), "dtd", "--data", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "A run can use it." in shown
+    assert "dtd" in shown
+
+
+def test_objects_in_two_splits_are_wrong(tmp_path, capsys):
+    root = make(tmp_path / "R")
+    for path in list(root.rglob("bee/*.png")):
+        path.rename(path.with_name(f"{int(path.stem) % 3}_{path.name}"))
+    assert prepare.main([str(root), "--groups", r"^(\d)_"]) == 1
+    line = "wrong         3 objects with images in train and test: bee/0, bee/1, bee/2"
+    assert line in capsys.readouterr().out
+
+
 def test_a_folder_without_splits(tmp_path, capsys):
     (tmp_path / "cats").mkdir()
     assert prepare.main([str(tmp_path)]) == 1

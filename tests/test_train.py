@@ -130,6 +130,17 @@ def test_a_checkpoint_that_leaves_nothing_to_train_is_refused(finished):
     assert set((folder / "runs").iterdir()) == before
 
 
+def test_a_checkpoint_of_weights_alone_cannot_be_gone_on_from(finished, composed, tmp_path):
+    from smm_lightning.errors import UserError
+
+    _, run, _ = finished
+    checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+    del checkpoint["loops"]
+    torch.save(checkpoint, tmp_path / "weights.ckpt")
+    with pytest.raises(UserError, match=r"ckpt_path: holds weights alone"):
+        entry.train(composed(*SMALL, "epochs=3", f"ckpt_path={tmp_path}/weights.ckpt"))
+
+
 def test_a_finished_run_is_not_run_again(finished):
     folder, run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.is_file()}

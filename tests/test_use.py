@@ -110,9 +110,9 @@ def test_a_disk_that_is_full_while_exporting_costs_no_good_file(trained, tmp_pat
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); "
-        "from smm_lightning import cli, export; cli.answer_user_errors(export.main)"
+        "from smm_lightning.__main__ import main; main()"
     )
-    arguments = [str(run), "--format", form, "--output", str(path)]
+    arguments = ["export", str(run), "--format", form, "--output", str(path)]
     command = [sys.executable, "-B", "-c", code, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -165,6 +165,11 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
         hostile = Prompt(recipe, prompt.class_names, prompt.backbone_sha256, prompt.weights)
         with pytest.raises(UserError, match=r"method: the file names no class of this package"):
             rebuild(hostile)
+    checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+    del checkpoint["recipe"]["decoding"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    with pytest.raises(UserError, match=r"is a checkpoint of an older version"):
+        read_prompt(tmp_path / "old.ckpt")
     fewer = {**prompt.weights}
     fewer.pop("label_mapping.index")
     with pytest.raises(UserError, match=r"prompt: its weights do not fit its recipe"):
@@ -420,6 +425,9 @@ def test_batches_of_every_form_are_counted(batch):
         ((IMAGES, torch.eye(2)[TARGETS].long()), r"targets: must be class numbers .*argmax.1."),
         ((IMAGES, TARGETS[:, None]), r"targets: must be class numbers .*targets.squeeze.1."),
         ((IMAGES, TARGETS > 0), r"targets: must be class numbers .*bool"),
+        ((IMAGES, ["a", "b", "a", "b"]), r"targets: must be class numbers"),
+        ((IMAGES, None), r"targets: must be class numbers"),
+        ({1: IMAGES, "label": TARGETS}, r"batches: a dictionary without images"),
         ((IMAGES, TARGETS[:3]), r"targets: must be one for each of the 4 images .got 3."),
         ((IMAGES, TARGETS + 1), r"targets: must be from 0 to 1 .got 2."),
         ((IMAGES, TARGETS - 1), r"targets: must be from 0 to 1 .got -1."),

@@ -1,14 +1,14 @@
 """What a run takes as its images, what it leaves out, and what stands in two splits."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from smm_lightning.dataset.image_bank import ImageBank
-from smm_lightning.dataset.splits import NO_OBJECT, Split, Splits
+from smm_lightning.dataset.splits import Split
 
 _NAMED = 3  # of the images that stand in two splits
 
@@ -32,41 +32,40 @@ class Overlap:
     objects: int
 
 
-def overlaps(
-    banks: Mapping[str, ImageBank], load: Callable[[], Splits], origin: Callable[[str], str]
-) -> list[Overlap]:
+def overlaps(banks: Mapping[str, ImageBank], splits: Mapping[str, Split | None]) -> list[Overlap]:
     """All pairs of splits that share images or objects.
 
     Args:
         banks: of the splits.
-        load: the source's answer; asked only where names or groups are needed.
-        origin: the split of the source from which a split comes.
+        splits: of the source, that these come from; ``None`` where images have no names.
     """
     found = []
     for name, other in itertools.combinations(banks, 2):
         one, two = banks[other], banks[name]  # test is named by what is in train
+        left, right = splits[other], splits[name]
         shared = np.flatnonzero(np.isin(one.hashes, two.hashes))
-        objects = 0
-        if shared.size or one.has_groups:
-            splits = load().parts()
-            left, right = splits[origin(other)], splits[origin(name)]
-            objects = len(_objects(left, one) & _objects(right, two))
+        objects = len(_objects(left, one) & _objects(right, two))
         if shared.size or objects:
             names = tuple(_names(place, one, left, two, right) for place in shared[:_NAMED])
             found.append(Overlap(other, name, len(shared), names, objects))
     return found
 
 
-def _objects(split: Split, bank: ImageBank) -> set[str]:
-    groups = [] if split.groups is None else split.groups[bank.index].tolist()
-    return {name for name in groups if not name.startswith(NO_OBJECT)}
+def _objects(split: Split | None, bank: ImageBank) -> set[str]:
+    return set() if split is None else split.objects(bank.index)
 
 
 def _names(
-    place: int, one: ImageBank, left: Split, two: ImageBank, right: Split
+    place: int, one: ImageBank, left: Split | None, two: ImageBank, right: Split | None
 ) -> tuple[str, str]:
     twin = np.flatnonzero(two.hashes == one.hashes[place])[0]
-    return left.name_of(int(one.index[place])), right.name_of(int(two.index[twin]))
+    return _name(left, int(one.index[place])), _name(right, int(two.index[twin]))
+
+
+def _name(split: Split | None, number: int) -> str:
+    """For people: what is no valid text in a file's name is replaced."""
+    name = str(number) if split is None else split.name_of(number)
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def lines(images: Mapping[str, Mapping[str, Any]], found: list[Overlap]) -> list[str]:

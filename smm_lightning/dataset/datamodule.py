@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -218,8 +218,10 @@ class ImageDataModule(L.LightningDataModule):
             self._banks[name] = open_or_build(folder, content, self.build_workers)
         self._check()
         self._listings = {name: listings[self._origin(name, listings)] for name in self._banks}
-        origin = partial(self._origin, available=listings)
-        self.overlaps = overlaps(self._banks, load, origin)
+        # Arrays are not read again only to name what has no name but its number.
+        parts = load().parts() if load.cache_info().currsize else {}
+        own = {name: parts.get(self._origin(name, listings)) for name in self._banks}
+        self.overlaps = overlaps(self._banks, own)
 
     def stamps(self) -> dict[str, str]:
         """For every split of a run, a text that changes when its images may have changed.
@@ -439,6 +441,11 @@ class ImageDataModule(L.LightningDataModule):
             options = self.val_fraction, self.subset_seed, split.groups
             val = held_out(split.labels, *options)
             candidates = np.flatnonzero(val if name == "val" else ~val)
+        if not len(candidates):
+            if not len(split):
+                raise problem(split.name, "has no images")
+            what = f"leaves {name} without an image"
+            raise problem("dataset.val_fraction", what, self.val_fraction)
         chosen = candidates[self.subsets[name].of(split.labels[candidates])]
         return Content(split, chosen, splits.class_names, self._stored_size(name))
 
@@ -454,9 +461,6 @@ class ImageDataModule(L.LightningDataModule):
         names = ", ".join(train.class_names[label] for label in absent)
         where = f"{self.source.name}/train"
         problems.require(not absent, where, "has classes without images", names)
-        for name, bank in self._banks.items():
-            where = f"{self.source.name}/{name}"
-            problems.require(len(bank) > 0, where, "has no images")
         problems.require(
             self.batch_size <= len(train),
             "dataset.batch_size",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Decoding, Split, Splits, decoded
-from smm_lightning.errors import did_you_mean, from_extra, problem
+from smm_lightning.errors import UserError, did_you_mean, from_extra, problem
 
 
 class HubSplit(Split):
@@ -96,6 +96,14 @@ class HubDataset(Source):
         self.decoding = Decoding(exif, background)
         self.columns = {"image_column": image_column, "label_column": label_column}
         self.splits = {"train": train, "test": test} | ({"val": val} if val else {})
+
+    def is_there(self) -> bool:
+        """See :meth:`Source.is_there`: whether it is cached here, or can be fetched."""
+        try:
+            self._tables()
+        except UserError:
+            return False
+        return True
 
     def load(self) -> Splits:
         """See :meth:`Source.load`."""

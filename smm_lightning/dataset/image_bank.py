@@ -101,7 +101,6 @@ class ImageBank:
         class_names: in the order of the class numbers.
         digest: see :meth:`Content.digest`.
         hashes: (N,) uint64, equal for images with equal pixels.
-        has_groups: whether several images may show one object.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -125,7 +124,6 @@ class ImageBank:
         self.class_names: list[str] = facts["class_names"]
         self.checksums: list[int] = facts["checksums"]
         self.digest: str = facts["digest"]
-        self.has_groups: bool = facts["has_groups"]
         self.hashes = np.frombuffer(bytes.fromhex(facts["hashes"]), dtype=np.uint64)
         # Reading gigabytes at every start would cost more than it finds: while a large file has
         # the time at which it was completed, nobody wrote to it.
@@ -237,7 +235,6 @@ def _build(folder: Path, content: Content, workers: int) -> None:
             "class_names": content.class_names,
             "checksums": checksums,
             "digest": content.digest(hashes),
-            "has_groups": content.split.groups is not None,
             "hashes": b"".join(own[:8] for own in hashes).hex(),
             "written_ns": (partial / _IMAGES).stat().st_mtime_ns,
         }

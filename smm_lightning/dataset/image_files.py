@@ -99,10 +99,10 @@ class Walker:
             own = os.path.realpath(entry) if entry.is_symlink() else f"{real}/{entry.name}"
             if is_hidden(entry.name):
                 found.left_out[HIDDEN].append(Path(entry.path))
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 self._visit(entry.path, own, found)
             else:
-                self._take(entry.path, own, found, is_file=entry.is_file())
+                self._take(entry.path, own, found, is_file=os.path.isfile(entry))  # noqa: PTH113
 
     def _take(
         self, path: str, real: str, found: Found, *, is_file: bool, named: bool = False
@@ -124,5 +124,14 @@ class Walker:
 def visible_folders(folder: Path) -> list[str]:
     """Names of the folders in ``folder`` that are not hidden, sorted."""
     return sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)
+        entry.name
+        for entry in os.scandir(folder)
+        if not is_hidden(entry.name) and _is_folder(entry)
     )
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to what may not be looked at
+        return False

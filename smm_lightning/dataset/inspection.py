@@ -1,5 +1,6 @@
 """What a run would take from a user's own folder of images, and what is wrong with it."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,11 @@ def inspect(source: ImageFolder, workers: int) -> Inspection:
             everything.append((part, int(split.labels[index]), split.names[index], seen))
             if seen.problem:
                 found.problems.append(seen.problem)
+    for (one, left), (other, right) in itertools.combinations(splits.parts().items(), 2):
+        shared = sorted(left.objects() & right.objects())
+        if shared:
+            what = f"objects with images in {one} and {other}"
+            found.problems.append(f"{len(shared)} {what}: {', '.join(shared[:_SHOWN])}")
     usable = [entry for entry in everything if not entry[3].problem]
     found.facts = _facts([seen for *_, seen in everything])
     _duplicates(usable, found)

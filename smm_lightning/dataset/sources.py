@@ -135,7 +135,7 @@ class ImageFolder(Source):
         exif: turn photographs upright, as their camera noted.
         background: colour behind what is transparent; see :class:`Decoding`.
         groups: a regular expression that finds in a file's name the object which the image shows,
-            such as ``^(\d+)_``: images of one object are never divided between splits.
+            such as ``^(\d+)_``: images of one object of a class are never divided between splits.
 
     Raises:
         UserError: If ``root`` is not set, or another value cannot be used.
@@ -186,8 +186,9 @@ class ImageFolder(Source):
         """The folder of every split."""
         wanted = dict(self.folders)
         if wanted["val"] == "auto":
-            there = (name for name in _VAL_FOLDERS if (self.root / name).is_dir())
-            wanted["val"] = next(there, None)
+            taken = wanted["train"], wanted["test"]
+            free = (name for name in _VAL_FOLDERS if name not in taken)
+            wanted["val"] = next((name for name in free if (self.root / name).is_dir()), None)
         found = {part: self.root / name for part, name in wanted.items() if name is not None}
         problems = Problems()
         for part, folder in found.items():
@@ -232,7 +233,9 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: object) -> re.Pattern[str]:
+    if not isinstance(text, str):
+        raise problem("dataset.source.groups", "must be a regular expression", text)
     try:
         return re.compile(text)
     except re.error as error:
@@ -263,6 +266,8 @@ def images_by_class(
     labels: list[int] = []
     left_out: dict[str, int] = {}
     for label, class_folder in enumerate(class_folders):
+        if not (folder / class_folder).is_dir():  # a split may lack a class
+            continue
         found = walker.below(folder / class_folder)
         names += [path.relative_to(folder).as_posix() for path in found.images]
         labels += [label] * len(found.images)
@@ -286,17 +291,17 @@ def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
 
 
 def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str_]:
-    """The object that each file shows (N,).
+    """The object that each file shows (N,), as ``<class folder>/<object>``.
 
     Args:
         names: relative names; the pattern is looked for in the last part.
         pattern: its first group, or else all of it, names the object. A file whose name it does
             not fit is an object of its own.
     """
-    matches = [pattern.search(PurePath(name).name) for name in names]
-    return np.array(
-        [
-            f"{NO_OBJECT}{name}" if match is None else match[1 if pattern.groups else 0]
-            for name, match in zip(names, matches, strict=True)
-        ]
-    )
+    found = []
+    for name in names:
+        match = pattern.search(PurePath(name).name)
+        text = match[1 if pattern.groups else 0] if match else None
+        # Numbers may begin anew in every class.
+        found.append(f"{NO_OBJECT}{name}" if text is None else f"{PurePath(name).parts[0]}/{text}")
+    return np.array(found, dtype=np.str_)

@@ -21,7 +21,7 @@ class Decoding:
     """How image files become RGB. As it is by default, so does the published code.
 
     Args:
-        exif: turn photographs upright, as their camera noted.
+        exif: turn photographs upright, as their camera noted. (Pillow always does so with TIFF.)
         background: colour behind what is transparent, by name or ``#rrggbb``; ``None`` drops the
             transparency, and shows whatever colour lies below it.
 
@@ -38,7 +38,7 @@ class Decoding:
         if self.background is not None:
             try:
                 ImageColor.getrgb(self.background)
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, TypeError) as error:
                 cure = "Use a name such as white, or #rrggbb."
                 raise problem(
                     "dataset.source.background", "is no colour", self.background, cure
@@ -47,6 +47,7 @@ class Decoding:
     def rgb(self, image: Image.Image) -> Image.Image:
         """The image upright, opaque, in RGB."""
         if self.exif:
+            image.load()  # Pillow turns TIFF files by itself while it loads them, and says so here
             turned = _UPRIGHT.get(_orientation(image) or 1)
             image = image if turned is None else image.transpose(turned)
         if self.background is None or not image.has_transparency_data:
@@ -132,6 +133,13 @@ class Split(ABC):
     def name_of(self, index: int) -> str:
         """What image ``index`` is called in its split, wherever the split lies."""
         return str(index)
+
+    def objects(self, chosen: NDArray[np.int64] | None = None) -> set[str]:
+        """The objects that the images show, or those at ``chosen``, where they come in groups."""
+        if self.groups is None:
+            return set()
+        groups = self.groups if chosen is None else self.groups[chosen]
+        return {name for name in groups.tolist() if not name.startswith(NO_OBJECT)}
 
 
 class ArraySplit(Split):

@@ -72,7 +72,8 @@ def require_same_images(runs: Sequence[Trained]) -> None:
         UserError: If runs were trained on others than the first of them.
     """
     for trained in runs[1:]:
-        if not np.array_equal(trained.index("train"), runs[0].index("train")):
+        digests = {one.result["images"]["train"]["digest"] for one in (trained, runs[0])}
+        if len(digests) > 1:
             folders = f"{runs[0].run.folder.name}, {trained.run.folder.name}"
             cure = "Draw figures of runs with the same dataset settings."
             raise problem("figures", "runs with other training images", folders, cure)

@@ -14,7 +14,7 @@ from smm_lightning.assembly import Parts, assemble
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
-from smm_lightning.identity import changed_images
+from smm_lightning.identity import changed_images, require_noted_images
 from smm_lightning.mapping import count_pairs
 from smm_lightning.report.runs import Run
 
@@ -56,6 +56,7 @@ class Trained:
 
     def __init__(self, run: Run) -> None:
         assert run.result is not None
+        require_noted_images(run.result, str(run.folder))
         self.run = run
         self.result = run.result
         self.method = str(run.value("method.name"))
@@ -94,10 +95,6 @@ class Trained:
     def labels(self, split: str) -> NDArray[np.int64]:
         """True classes of all images of a split (N,)."""
         return self._parts.data.labels(split)
-
-    def index(self, split: str) -> NDArray[np.int64]:
-        """Numbers of all images of a split in the source (N,): which ones a run has."""
-        return self._parts.data.index(split)
 
     def images(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
         """Images in [0, 1] and their classes."""

@@ -39,8 +39,13 @@ class Run:
         settings = {
             field: str(value) for field, value in flattened(config) if field not in _NO_PROTOCOL
         }
-        images = (self.result or {}).get("data/images") or {}
-        return {**settings, **{f"{split} images": count for split, count in images.items()}}
+        counts = (self.result or {}).get("data/images") or {}
+        images = (self.result or {}).get("images") or {}
+        return {
+            **settings,
+            **{f"{split} images": count for split, count in counts.items()},
+            **{f"{split} digest": facts["digest"][:8] for split, facts in images.items()},
+        }
 
 
 def runs_below(folder: Path) -> list[Run]:

@@ -37,13 +37,14 @@ def make_messy(folder):
     (folder / "again.png").symlink_to(folder / "3.png")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "itself").symlink_to("itself")
     os.mkfifo(folder / "pipe.png")
 
 
 LEFT_OUT = {
     walk.HIDDEN: 4,
     walk.TWICE: 2,
-    walk.BROKEN_LINK: 1,
+    walk.BROKEN_LINK: 2,
     walk.SPECIAL: 1,
     "no images (.pdf)": 1,
     "no images (.h5)": 1,

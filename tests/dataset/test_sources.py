@@ -19,6 +19,9 @@ from smm_lightning.dataset import (
     Decoding,
     HubDataset,
     ImageDataModule,
+    Listing,
+    Source,
+    Splits,
     TorchvisionArrays,
     TrafficSigns,
 )
@@ -26,6 +29,7 @@ from smm_lightning.dataset.coop import read_split
 from smm_lightning.dataset.hub import HubSplit
 from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.records import load_record
+from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.errors import UserError
 from tests.dataset import miniatures
 
@@ -324,6 +328,41 @@ def test_photographs_of_the_hub_are_seen_upright(tmp_path):
         sizes[upright] = split.read(0).size, split.stamp
     assert (sizes[True][0], sizes[False][0]) == ((2, 6), (6, 2))
     assert sizes[True][1] != sizes[False][1]
+
+
+def test_a_hub_that_is_out_of_reach_costs_no_result(hub_folder, composed, capsys):
+    columns = ("dataset.source.image_column=picture", "dataset.source.label_column=kind")
+    cfg = composed("dataset=hub", f"dataset.source.path={hub_folder}", *columns, *SMALL)
+    result = entry.train(cfg)
+    hub_folder.rename(hub_folder.with_name("gone"))
+    assert entry.train(cfg)["run_key"] == result["run_key"]
+    assert "its images are not here" in capsys.readouterr().out
+
+
+def test_arrays_are_not_read_again_where_images_stand_in_two_splits(tmp_path):
+    loads = []
+
+    class Twins(Source):
+        name = "twins"
+        image_size = 4
+
+        def listings(self, load=None):
+            return {name: Listing(name) for name in ("train", "test")}
+
+        def load(self):
+            loads.append(1)
+            images = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+            splits = [ArraySplit(f"twins/{n}", images, [0, 1]) for n in ("train", "test")]
+            return Splits(*splits, None, ["a", "b"])
+
+    for _ in range(3):
+        data = ImageDataModule(
+            Twins(), batch_size=1, augmentation="none", size=8, banks=tmp_path / "banks"
+        )
+        data.setup()
+        (overlap,) = data.overlaps
+        assert (overlap.images, overlap.names) == (2, (("0", "0"), ("1", "1")))
+    assert loads == [1]
 
 
 def test_what_the_hub_lacks_is_said(hub_folder):

@@ -17,7 +17,7 @@ from smm_lightning.figures import __main__ as command
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import colour, marker, new_figure, save
 from smm_lightning.figures.trained import Trained
-from smm_lightning.report.runs import runs_below
+from smm_lightning.report.runs import Run, runs_below
 from smm_lightning.views import VIEWS, equalised, true_colours
 from tests.dataset.test_dataset import write_images
 from tests.report.made_up import result, run
@@ -202,6 +202,13 @@ def test_pictures_of_a_sorted_dataset_are_of_different_classes(sorted_runs):
 def test_the_mapping_is_counted_on_all_images(sorted_runs):
     for one in sorted_runs:
         assert one.counts("train").sum(0).tolist() == [8] * len(SORTED)
+
+
+def test_a_result_that_does_not_say_its_images_draws_no_figure(sorted_runs):
+    one = sorted_runs[0].run
+    old = {name: value for name, value in one.result.items() if name != "class_names"}
+    with pytest.raises(UserError, match=r"was written by an older version"):
+        Trained(Run(one.folder, one.values, old))
 
 
 def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
