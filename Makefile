@@ -29,7 +29,7 @@ train: $(INSTALLED) ## Train SMM on real images with a frozen ImageNet classifie
 	$(BIN)/python train.py
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## Check format, lint, types and YAML
 	$(BIN)/ruff format --check .
