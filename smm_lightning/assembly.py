@@ -1,6 +1,7 @@
 """From a composed configuration to built parts, in the order in which data flows."""
 
 import logging
+import os
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -176,6 +177,10 @@ def _check_run(cfg: DictConfig, problems: Problems) -> None:
         trainer.precision,
         "Use 32-true or bf16-mixed.",
     )
+    variables = sorted(name for name in os.environ if name.startswith("PL_TRAINER_"))
+    for name in variables:  # Lightning would take them as arguments, past the run's key
+        what = "changes the trainer unseen"
+        problems.require(not name, name, what, os.environ[name], "Unset it; use trainer.<field>.")
     for field, follows in (("max_epochs", cfg.epochs), ("max_steps", -1)):
         length = trainer.get(field, follows)
         problems.require(

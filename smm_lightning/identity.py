@@ -13,10 +13,12 @@ from smm_lightning.errors import problem
 _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report"),
     *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
+    *("compiled", "fused_attention"),  # speed: sums in another order, as on another machine
 )
 _LEFT_OUT_OF = {
     "trainer": ("accelerator", "devices", "enable_progress_bar", "enable_model_summary"),
-    "dataset": ("num_workers", "build_workers", "banks", "residency"),
+    "dataset": ("num_workers", "build_workers", "banks", "residency", "evaluation_batch_size"),
+    "backbone": ("folded", "channels_last", "fast_stem"),
 }
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
@@ -39,9 +41,22 @@ def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, left_out in _LEFT_OUT_OF.items():
         fields = decisive.get(group) or {}
         decisive[group] = {name: value for name, value in fields.items() if name not in left_out}
+    _drop_rates_of_what_is_not_there(decisive)
     callbacks = decisive.pop("callbacks", None) or {}
     acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
     return {**decisive, "callbacks": acting} if acting else decisive
+
+
+def _drop_rates_of_what_is_not_there(decisive: dict[str, Any]) -> None:
+    """A method without a mask generator, or without a pattern, does not depend on its rates."""
+    method = decisive.get("method") or {}
+    optimizer = dict(decisive.get("optimizer") or {})
+    if "layers" not in method:
+        optimizer.pop("mask_generator", None)
+        decisive.pop("mask_generator_layers", None)
+    if method.get("learn_pattern") is False:
+        optimizer.pop("pattern", None)
+    decisive["optimizer"] = optimizer
 
 
 def require_noted_images(result: Mapping[str, Any], where: str) -> None:

@@ -218,7 +218,12 @@ def test_run_name_follows_what_decides_about_the_result(composed):
     cfg = composed()
     name = cli.run_name(cfg)
     assert name.startswith("digits-smm-efficientnet_lite0-ilm-s0-")
-    for same in ("trainer=cpu", "logger=csv", "dataset.num_workers=2", "force=true", "threads=1"):
+    for same in (
+        *("trainer=cpu", "logger=csv", "dataset.num_workers=2", "force=true", "threads=1"),
+        *("compiled=true", "fused_attention=false", "backbone.folded=false"),
+        *("backbone.channels_last=false", "backbone.fast_stem=false"),
+        *("dataset.evaluation_batch_size=7", "trainer.devices=2"),
+    ):
         assert cli.run_name(composed(same)) == name, same
     for other in (
         "seed=1",
@@ -227,9 +232,32 @@ def test_run_name_follows_what_decides_about_the_result(composed):
         "optimizer.pattern.lr=0.1",
         "mapping=flm",
         "ckpt_path=x",
+        "trainer.precision=64-true",
+        "optimizer.mask_generator.lr=0.1",
+        "+something.new=1",
+        "+trainer.gradient_clip_val=1",
     ):
         assert cli.run_name(composed(other)) != name, other
     assert cfg.paths.run.endswith(name)
+
+
+def test_rates_of_what_a_method_has_not_are_no_part_of_its_key(composed):
+    def same(method, *overrides):
+        return cli.run_name(composed(method, *overrides)) == cli.run_name(composed(method))
+
+    for method in ("pad", "narrow", "medium", "full"):
+        assert same(f"method={method}", "optimizer.mask_generator.lr=0.1")
+        assert not same(f"method={method}", "optimizer.pattern.lr=0.1")
+    assert same("method=only_mask", "optimizer.pattern.lr=0.1")
+    assert not same("method=only_mask", "optimizer.mask_generator.decay=0.5")
+
+
+def test_variables_that_change_the_trainer_unseen_are_refused(composed, monkeypatch):
+    from smm_lightning.errors import UserError
+
+    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
+    with pytest.raises(UserError, match=r"PL_TRAINER_MAX_EPOCHS: changes the trainer unseen .got"):
+        assemble(composed("backbone=tiny"))
 
 
 def callback(target, name="more"):
