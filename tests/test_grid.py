@@ -71,7 +71,7 @@ def test_tables_share_their_runs(expanded):
     assert shared["table2"] == set()
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", sorted(PAPER))
 def test_every_grid_of_the_paper_decays_where_the_text_says(expanded, name):
     for job in expanded(name):
         config = job.config
