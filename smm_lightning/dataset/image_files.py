@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from smm_lightning.errors import problem
+
 # Registered with Pillow, which only recognises them, or needs another program to read them.
 _UNREADABLE_FORMATS = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 _MADE_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
@@ -122,12 +124,16 @@ class Walker:
 
 
 def visible_folders(folder: Path) -> list[str]:
-    """Names of the folders in ``folder`` that are not hidden, sorted."""
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if not is_hidden(entry.name) and _is_folder(entry)
-    )
+    """Names of the folders in ``folder`` that are not hidden, sorted.
+
+    Raises:
+        UserError: If it cannot be opened.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise problem(str(folder), f"cannot be opened ({error.strerror})") from error
+    return sorted(e.name for e in entries if not is_hidden(e.name) and _is_folder(e))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -11,6 +11,7 @@ from smm_lightning import prepare
 from smm_lightning import train as entry
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
+from smm_lightning.errors import UserError
 from smm_lightning.figures.trained import Trained
 from smm_lightning.predict import files_of
 from smm_lightning.report.runs import runs_below
@@ -106,11 +107,19 @@ def test_a_file_that_was_named_counts_whatever_its_ending(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes")
 def test_a_pipe_among_the_arguments_is_no_reason_to_wait(tmp_path):
-    from smm_lightning.errors import UserError
-
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UserError, match=r"images: is no regular file"):
         files_of([tmp_path / "pipe.png"])
+
+
+def test_a_folder_that_cannot_be_opened_is_said(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"cannot be opened .Permission denied."):
+        walk.visible_folders(tmp_path)
+    assert Walker().below(tmp_path).counts == {walk.CLOSED: 1}
 
 
 def test_every_suffix_that_pillow_reads_counts_and_stubs_do_not():
