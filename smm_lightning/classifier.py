@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from smm_lightning.backbone import IMAGENET_MEAN, IMAGENET_STD, FrozenBackbone, as_classifier
-from smm_lightning.loop_batches import checked_batches, checked_names
+from smm_lightning.loop_batches import check_normalization, checked_batches, checked_names
 from smm_lightning.mapping import LabelMapping, OneToOneMapping, count_pairs
 from smm_lightning.method import InputTransform, SampleSpecificMask
 
@@ -64,6 +64,7 @@ class ReprogrammedClassifier(nn.Module):
                 is no classifier of such images.
         """
         targets = checked_names(class_names)
+        check_normalization(mean, std)
         classifier, sources = as_classifier(network, image_size)
         names = [str(number) for number in range(sources)]
         backbone = FrozenBackbone(classifier, type(network).__name__, image_size, mean, std, names)

@@ -26,6 +26,8 @@ def checked_batches(
     Raises:
         UserError: If a batch is something else, or there is none.
     """
+    if not isinstance(batches, Iterable):
+        raise problem("batches", "must be a loader, or a list of batches", type(batches).__name__)
     found = False
     for batch in batches:
         found = True
@@ -83,7 +85,8 @@ def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
         numbers: Tensor = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError) as error:
         raise problem("targets", "must be class numbers of shape (B,)", targets) from error
-    if numbers.ndim != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if numbers.ndim != 1 or not whole:
         if numbers.ndim != 2:  # noqa: PLR2004
             cure = "Take targets.long()."
         elif numbers.shape[1] == 1:
@@ -94,10 +97,11 @@ def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
         raise problem("targets", "must be class numbers of shape (B,)", got, cure)
     if len(numbers) != count:
         raise problem("targets", f"must be one for each of the {count} images", len(numbers))
+    numbers = numbers.long()
     outside = numbers[(numbers < 0) | (numbers >= classes)]
     if len(outside):
         raise problem("targets", f"must be from 0 to {classes - 1}", int(outside[0]))
-    return numbers.long()
+    return numbers
 
 
 def checked_names(class_names: Any) -> list[str]:
@@ -106,8 +110,9 @@ def checked_names(class_names: Any) -> list[str]:
     Raises:
         UserError: If they are one text, empty, no texts, or not all different.
     """
-    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
-        raise problem("class_names", "must be a list of names", class_names)
+    if isinstance(class_names, str | set | frozenset) or not isinstance(class_names, Iterable):
+        what = "must be a list of names, in the order of the class numbers"
+        raise problem("class_names", what, class_names)
     names = list(class_names)
     if not names or not all(isinstance(name, str) for name in names):
         raise problem("class_names", "must be texts, at least one", names)
@@ -115,3 +120,17 @@ def checked_names(class_names: Any) -> list[str]:
     if twice:
         raise problem("class_names", "must all be different", ", ".join(twice))
     return names
+
+
+def check_normalization(mean: Any, std: Any) -> None:
+    """Mean and standard deviation of a network's training images, for images in [0, 1].
+
+    Raises:
+        UserError: If they are not three finite numbers each, of that range.
+    """
+    for field, values, least in (("mean", mean, -1.0), ("std", std, 1e-3)):
+        numbers = list(values) if isinstance(values, Iterable) else []
+        real = all(isinstance(number, int | float) for number in numbers)
+        if len(numbers) != 3 or not real or not all(least <= n <= 1 for n in numbers):  # noqa: PLR2004
+            cure = "Numbers for images of 0 to 255 are to be divided by 255."
+            raise problem(field, "must be three numbers, for images in [0, 1]", values, cure)

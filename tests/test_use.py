@@ -378,7 +378,7 @@ def test_a_network_without_weights_is_wrapped():
 @pytest.mark.parametrize(
     ("network", "names", "message"),
     [
-        (small_network, "cat", r"class_names: must be a list of names .got 'cat'."),
+        (small_network, "cat", r"class_names: must be a list of names, in the order .*got 'cat'."),
         (small_network, [], r"class_names: must be texts, at least one"),
         (small_network, [1, 2], r"class_names: must be texts"),
         (small_network, ["a", "a"], r"class_names: must all be different .got 'a'."),
@@ -388,11 +388,39 @@ def test_a_network_without_weights_is_wrapped():
         (lambda: Answering(lambda _: ()), ["a"], r"network: must return logits .*got 'tuple'."),
         (lambda: nn.Linear(7, 2), ["a"], r"network: cannot classify images of shape .2, 3, 32, 32"),
         (lambda: print, ["a"], r"network: must be a torch.nn.Module"),
+        (
+            small_network,
+            {"a", "b"},
+            r"class_names: must be a list .* in the order of the class num",
+        ),
+        (lambda: Answering(lambda x: x.detach()), ["a"], r"network: passes no gradient .*detach"),
+        (lambda: Answering(lambda x: x.argsort()), ["a"], r"network: must return finite floating"),
+        (lambda: Answering(lambda x: x / 0), ["a"], r"network: must return finite floating-point"),
     ],
 )
 def test_what_cannot_be_wrapped_is_answered(network, names, message):
     with pytest.raises(UserError, match=message):
         ReprogrammedClassifier.wrap(network(), names, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"image_size": 0}, "image_size"),
+        ({"image_size": 32.0}, "image_size"),
+        ({"image_size": True}, "image_size"),
+        ({"image_size": (32, 32)}, "image_size"),
+        ({"mean": 0.5}, "mean"),
+        ({"mean": (0.5, 0.5)}, "mean"),
+        ({"mean": (123.0, 116.0, 103.0)}, "mean"),
+        ({"mean": (float("nan"),) * 3}, "mean"),
+        ({"std": (0, 0, 0)}, "std"),
+        ({"std": (58.0, 57.0, 57.0)}, "std"),
+    ],
+)
+def test_numbers_that_a_network_was_not_trained_with_are_refused(arguments, field):
+    with pytest.raises(UserError, match=rf"^{field}: must be"):
+        ReprogrammedClassifier.wrap(small_network(), ["a"], **{"image_size": 32, **arguments})
 
 
 IMAGES, TARGETS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])
@@ -427,6 +455,7 @@ def test_batches_of_every_form_are_counted(batch):
         ((IMAGES, TARGETS > 0), r"targets: must be class numbers .*bool"),
         ((IMAGES, ["a", "b", "a", "b"]), r"targets: must be class numbers"),
         ((IMAGES, None), r"targets: must be class numbers"),
+        ((IMAGES, TARGETS.to(torch.complex64)), r"targets: must be class numbers"),
         ({1: IMAGES, "label": TARGETS}, r"batches: a dictionary without images"),
         ((IMAGES, TARGETS[:3]), r"targets: must be one for each of the 4 images .got 3."),
         ((IMAGES, TARGETS + 1), r"targets: must be from 0 to 1 .got 2."),
@@ -462,6 +491,10 @@ def test_a_loader_that_is_used_up_is_named_as_such():
     model = ReprogrammedClassifier.wrap(small_network(), ["a", "b"], image_size=32)
     with pytest.raises(UserError, match=r"batches: holds no batch\.$"):
         model.refit([])
+    with pytest.raises(
+        UserError, match=r"batches: must be a loader, or a list of batches .got 'NoneType'."
+    ):
+        model.refit(None)
     batches = iter([(IMAGES, TARGETS)])
     model.refit(batches)
     with pytest.raises(UserError, match=r"batches: holds no batch. An iterator is used up after"):

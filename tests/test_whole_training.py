@@ -109,7 +109,7 @@ def test_a_whole_training_is_its_twin(composed, mapping):
     final = twin_of(transform, spec.mean, spec.std).state_dict()
     for name, value in twin.state_dict().items():
         # The gradient of a bias before BatchNorm is rounding error in the twin, and zero here: with
-        # 1e-17 or so, Adam's steps of 0.1 * 1e-17 / 1e-8 add up to some 1e-9. Running means hold it.
+        # 1e-17 or so, Adam's steps of 0.1 * 1e-17 / 1e-8 add up to 1e-9, in running means, too.
         bias = name.startswith("generator.convolutions") and name.endswith("bias")
         drifts = bias or name.endswith("running_mean")
         torch.testing.assert_close(final[name], value, rtol=1e-9, atol=1e-8 if drifts else 1e-9)

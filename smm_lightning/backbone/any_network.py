@@ -47,7 +47,6 @@ def place_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.float32
 
 
-@torch.no_grad()
 def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
     """A network that returns logits alone, in eval mode, and its number of source classes.
 
@@ -56,15 +55,19 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
         image_size: side S of its input, in pixels.
 
     Raises:
-        UserError: If it does not take images of that size, or does not return logits (B, S).
+        UserError: If it does not take images of that size, does not return finite logits (B, S),
+            or passes no gradient to its input.
     """
     if not isinstance(network, nn.Module):
         raise problem("network", "must be a torch.nn.Module", type(network).__name__)
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+        raise problem("image_size", "must be a whole number above 0", image_size)
     network.eval()
     device, dtype = place_of(network)
     probe = torch.zeros(2, 3, image_size, image_size, device=device, dtype=dtype)
     try:
-        answer = network(probe)
+        with torch.enable_grad():
+            answer = network(probe.requires_grad_())
     except Exception as error:  # layers raise what they like
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"cannot classify images of shape {tuple(probe.shape)} ({reason})"
@@ -73,4 +76,9 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(probe):  # noqa: PLR2004
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__
         raise problem("network", "must return logits of shape (images, source classes)", shape)
+    if not logits.is_floating_point() or not logits.isfinite().all():
+        raise problem("network", "must return finite floating-point logits", logits.dtype)
+    if not logits.requires_grad:
+        what = "passes no gradient to its input, so no prompt can be trained in front of it"
+        raise problem("network", what, cure="Is there a detach() or no_grad() in its forward?")
     return network if logits is answer else LogitsOnly(network), logits.shape[1]
