@@ -21,7 +21,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.dataset.image_files import Found, Walker
+from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, Found, Walker
 from smm_lightning.dataset.splits import Decoding, decoded
 from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
@@ -203,7 +203,8 @@ def files_of(places: Sequence[Path]) -> Found:
         if not place.exists():
             raise problem("images", "no such file or folder", str(place))
         if place.is_dir():
-            found.add(walker.below(place))
+            (below,) = walker.below(place)
+            found.add(below)
         elif place.is_file():
             walker.file(place, found)
         else:
@@ -272,8 +273,10 @@ def main() -> None:
         sys.stdout.write(text)
     else:
         with writing("--output", options.output):
-            write_atomically(options.output, text.encode())
+            write_atomically(options.output, text.encode(errors="surrogateescape"))
     broken = [row["error"] for row in rows if "error" in row]
+    for reason in (CLOSED, BROKEN_LINK):
+        broken += [f"{path}: one of the {reason}" for path in files.left_out.pop(reason, [])]
     for reason, count in files.counts.items():
         print(f"left out: {count} {reason}", file=sys.stderr)
     for message in broken:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from smm_lightning.errors import UserError, problem
 from smm_lightning.files import remove_unfinished, write_atomically
-from smm_lightning.result import read_result
+from smm_lightning.result import FILE, read_result
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
 _STATE = "state.json"
@@ -90,6 +90,11 @@ class RunFolder:
             raise
         finally:
             lock.release()
+
+    def begin_anew(self) -> None:
+        """Forget what an earlier run left: the result first, so that no other weights carry it."""
+        for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv"):
+            (self.path / name).unlink(missing_ok=True)
 
     def note(self, state: str, reason: str) -> None:
         """Write down how the run stands.

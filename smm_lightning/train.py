@@ -78,6 +78,8 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
     stall_s = 60 * cli.positive(cfg, "stall_minutes")
     with RunSignals(stall_s, alone=alone) as signals, sweep.threads(cfg.threads):
         parts = assemble(cfg)
+        if cfg.force and not cli.further_rank() and not cfg.trainer.get("fast_dev_run"):
+            run.begin_anew()
         start = starting_point(run.checkpoint, cfg.ckpt_path, cfg.epochs, anew=cfg.force)
         recorder = EpochRecorder(run.path / "epochs.csv")
         logger = make_logger(cfg)
@@ -168,6 +170,8 @@ def job(cfg: DictConfig) -> float | None:
         if not sweep.is_job():
             run.discard_if_empty()
         exit_with(error)  # raised further, Hydra would say something of its own first
+    except RunEndedError:  # the run itself has said more
+        raise
     except Exception:  # Hydra prints the first failure of a sweep only
         logging.getLogger(__name__).exception("this run failed")
         raise

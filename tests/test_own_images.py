@@ -1,6 +1,7 @@
 """A user's own folder of images: results that are tied to them, splits, photographs."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -275,12 +276,63 @@ def test_a_split_without_images_is_refused(root, tmp_path, empty, options, messa
         data_of(root, tmp_path, **options)
 
 
+def test_a_class_that_comes_and_goes_empty_is_seen(root, tmp_path):
+    (root / "train/zebra").mkdir()
+    with pytest.raises(UserError, match=r"has classes without images .got 'zebra'."):
+        data_of(root, tmp_path)
+    (root / "train/zebra").rmdir()
+    assert data_of(root, tmp_path).class_names == list(CLASSES)
+    (root / "train/zebra").mkdir()
+    with pytest.raises(UserError, match=r"has classes without images .got 'zebra'."):
+        data_of(root, tmp_path)
+
+
+def test_files_of_equal_names_sizes_and_times_are_told_apart(root, tmp_path):
+    for split in ("train", "test"):
+        for path in (root / split).rglob("*.png"):
+            with Image.open(path) as image:
+                image.save(path.with_suffix(".bmp"))
+            path.unlink()
+            os.utime(path.with_suffix(".bmp"), (1, 1))
+    before = data_of(root, tmp_path).images["test"]["digest"]
+    (root / "test/ant").rename(root / "test/spare")
+    (root / "test/bee").rename(root / "test/ant")
+    (root / "test/spare").rename(root / "test/bee")
+    assert data_of(root, tmp_path).images["test"]["digest"] != before
+
+
+def test_a_run_that_begins_anew_and_is_cut_is_not_finished(root, configured, monkeypatch):
+    cfg = configured(root)
+    entry.train(cfg)
+    interrupted(configured(root, "force=true"), monkeypatch)
+    assert not (Path(cfg.paths.run) / "result.json").exists()
+    assert len(entry.train(cfg)["history"]) == 2
+
+
+def test_force_on_images_that_cannot_be_read_costs_nothing(root, configured):
+    cfg = configured(root)
+    result = entry.train(cfg)
+    (root / "train/ant/0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"is no readable image"):
+        entry.train(configured(root, "force=true"))
+    assert json.loads((Path(cfg.paths.run) / "result.json").read_text()) == result
+
+
+def test_folders_may_be_called_by_a_number(root, tmp_path):
+    (root / "train").rename(root / "2019")
+    (root / "test").rename(root / "2020")
+    assert len(ImageFolder(str(root), train=2019, test=2020).load().test) == 12
+    with pytest.raises(UserError, match=r"dataset.source.root: no such folder .got '2024'."):
+        ImageFolder(2024).load()
+
+
 def test_a_class_that_a_split_lacks_is_no_folder_that_cannot_be_opened(root, tmp_path):
     shutil.copytree(root / "test", root / "val")
     shutil.rmtree(root / "val/bee")
     data = data_of(root, tmp_path)
     assert data.image_counts["val"] == 8
     assert data.images["val"]["left out"] == {}
+    assert data.images["val"]["without"] == ["bee"]
 
 
 def test_finished_runs_are_reported_where_they_could_not_run(root, configured):
@@ -304,6 +356,8 @@ def test_objects_are_counted_within_their_class(tmp_path):
                 path.rename(folder / f"{int(path.stem) // 2}_{path.stem}.png")
     data = data_of(tmp_path / "R", tmp_path, groups=r"^(\d+)_", val_fraction=0.4)
     assert np.bincount(data.labels("val")).tolist() == [4, 4]
+    either = data_of(tmp_path / "R", tmp_path, groups=r"^y(\d+)_|^(\d+)_", val_fraction=0.4)
+    assert either.index("val").tolist() == data.index("val").tolist()
     optional = data_of(tmp_path / "R", tmp_path, groups=r"^(x\d)?", val_fraction=0.4)
     assert np.bincount(optional.labels("val")).tolist() == [4, 4]
 

@@ -337,6 +337,16 @@ class Answering(nn.Module):
         return self.form(self.network(images))
 
 
+class Scripted(nn.Linear):
+    """Refuses as a ScriptModule does."""
+
+    def __init__(self):
+        super().__init__(3, 2)
+
+    def requires_grad_(self, requires_grad=True):
+        raise RuntimeError("requires_grad_ is not supported on ScriptModules")
+
+
 Answer = namedtuple("Answer", "loss logits")
 FORMS = {
     "tensor": lambda logits: logits,
@@ -388,6 +398,7 @@ def test_a_network_without_weights_is_wrapped():
         (lambda: Answering(lambda _: ()), ["a"], r"network: must return logits .*got 'tuple'."),
         (lambda: nn.Linear(7, 2), ["a"], r"network: cannot classify images of shape .2, 3, 32, 32"),
         (lambda: print, ["a"], r"network: must be a torch.nn.Module"),
+        (Scripted, ["a"], r"network: cannot be frozen .requires_grad_ is not supported"),
         (
             small_network,
             {"a", "b"},

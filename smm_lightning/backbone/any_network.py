@@ -62,7 +62,13 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
         raise problem("network", "must be a torch.nn.Module", type(network).__name__)
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
         raise problem("image_size", "must be a whole number above 0", image_size)
-    network.eval()
+    try:
+        network.eval().requires_grad_(requires_grad=False)
+    except (RuntimeError, AttributeError) as error:  # scripted or quantized
+        what = f"cannot be frozen ({str(error).splitlines()[0]})"
+        raise problem(
+            "network", what, cure="Hand over the network that it was made from."
+        ) from error
     device, dtype = place_of(network)
     probe = torch.zeros(2, 3, image_size, image_size, device=device, dtype=dtype)
     try:

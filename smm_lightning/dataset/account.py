@@ -85,6 +85,8 @@ def lines(images: Mapping[str, Mapping[str, Any]], found: list[Overlap]) -> list
         if facts["left out"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in facts["left out"].items())
             text.append(f"left out      {name}: {reasons}")
+        if facts["without"]:
+            text.append(f"warning       {name} has no images of {', '.join(facts['without'])}")
     for overlap in found:
         if overlap.images:
             pairs = ", ".join(f"{one} = {other}" for one, other in overlap.names)

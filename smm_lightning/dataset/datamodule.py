@@ -244,6 +244,10 @@ class ImageDataModule(L.LightningDataModule):
                 "stamp": self._listings[name].stamp,
                 "from": self._listings[name].folder or name,
                 "left out": dict(self._listings[name].left_out),
+                "without": [
+                    bank.class_names[label]
+                    for label in np.setdiff1d(np.arange(len(bank.class_names)), bank.labels)
+                ],
             }
             for name, bank in self._banks.items()
         }

@@ -29,7 +29,7 @@ from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import Problems, UserError
 from smm_lightning.files import sync_folder, write_atomically, writing
 
-VERSION = 2  # raise it when pixels or format change: banks of another version are built anew
+VERSION = 3  # raise it when pixels or format change: banks of another version are built anew
 _CHUNK = 64  # images that a worker decodes at a time
 _IMAGES, _FACTS = "images.u8", "bank.json"
 _SHOWN = 20  # broken images that a message lists

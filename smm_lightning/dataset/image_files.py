@@ -1,7 +1,7 @@
 """Which files below a folder are images: one answer for training, prediction and preparation."""
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,20 +62,29 @@ def is_hidden(name: str) -> bool:
 class Walker:
     """Walks folders and takes every image file once, however many links lead to it.
 
-    Folders and files are followed through links. Hidden ones never count, and a folder is a folder
-    whatever its name.
+    Folders and files are followed through links, after everything that lies there itself: a link
+    takes no file away from the folder that holds it. Hidden ones never count, and a folder is a
+    folder whatever its name.
     """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._visited: set[str] = set()
+        self._links: deque[tuple[str, str, Found]] = deque()  # to be followed later
 
-    def below(self, folder: Path) -> Found:
-        """All images below ``folder``, however deep."""
-        found = Found()
-        self._visit(str(folder), os.path.realpath(folder), found)
-        found.images.sort()
-        return found
+    def below(self, *folders: Path) -> list[Found]:
+        """All images below each of the folders, however deep."""
+        answers = []
+        for folder in folders:
+            found = Found()
+            answers.append(found)
+            self._go_on(str(folder), os.path.realpath(folder), found, linked=folder.is_symlink())
+        while self._links:
+            path, real, found = self._links.popleft()
+            self._go_on(path, real, found, linked=False)
+        for found in answers:
+            found.images.sort()
+        return answers
 
     def file(self, path: Path, found: Found) -> None:
         """Take a file that someone named, whatever its ending, but not twice.
@@ -101,10 +110,16 @@ class Walker:
             own = os.path.realpath(entry) if entry.is_symlink() else f"{real}/{entry.name}"
             if is_hidden(entry.name):
                 found.left_out[HIDDEN].append(Path(entry.path))
-            elif _is_folder(entry):
-                self._visit(entry.path, own, found)
             else:
-                self._take(entry.path, own, found, is_file=os.path.isfile(entry))  # noqa: PTH113
+                self._go_on(entry.path, own, found, linked=entry.is_symlink())
+
+    def _go_on(self, path: str, real: str, found: Found, *, linked: bool) -> None:
+        if linked:
+            self._links.append((path, real, found))
+        elif os.path.isdir(real):  # noqa: PTH112
+            self._visit(path, real, found)
+        else:
+            self._take(path, real, found, is_file=os.path.isfile(real))  # noqa: PTH113
 
     def _take(
         self, path: str, real: str, found: Found, *, is_file: bool, named: bool = False

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from smm_lightning.dataset.image_files import CLOSED
 from smm_lightning.dataset.sources import ImageFolder
-from smm_lightning.dataset.splits import FileSplit, pixel_hash
+from smm_lightning.dataset.splits import FileSplit, Splits, pixel_hash
 from smm_lightning.errors import UserError
 
 _SHOWN = 5  # sizes, and examples of a kind
@@ -72,27 +73,39 @@ def inspect(source: ImageFolder, workers: int) -> Inspection:
     everything: list[tuple[str, int, str, Seen]] = []  # split, class, name, and what was seen
     for part, split in splits.parts().items():
         assert isinstance(split, FileSplit)
-        counts = Counter(split.labels.tolist())
-        for label, name in enumerate(splits.class_names):
-            found.rows.append((part, name, counts[label]))
-            if part == "train" and not counts[label]:
-                found.problems.append(f"{part}/{name}: has no images")
-        if not len(split):
-            found.problems.append(f"{part}: has no images")
-        found.left_out[part] = split.left_out
+        _count(part, split, splits.class_names, found)
         for index, seen in enumerate(_looked_at(split, workers)):
             everything.append((part, int(split.labels[index]), split.names[index], seen))
             if seen.problem:
                 found.problems.append(seen.problem)
+    _shared_objects(splits, found)
+    usable = [entry for entry in everything if not entry[3].problem]
+    found.facts = _facts([seen for *_, seen in everything])
+    _duplicates(usable, found)
+    return found
+
+
+def _count(part: str, split: FileSplit, class_names: list[str], found: Inspection) -> None:
+    """Images of each class, what is left out, and what is not there."""
+    counts = Counter(split.labels.tolist())
+    found.rows += [(part, name, counts[label]) for label, name in enumerate(class_names)]
+    found.left_out[part] = split.left_out
+    if split.left_out.get(CLOSED):
+        found.problems.append(f"{part}: {split.left_out[CLOSED]} {CLOSED}")
+    absent = [name for label, name in enumerate(class_names) if not counts[label]]
+    if not len(split):
+        found.problems.append(f"{part}: has no images")
+    elif absent:
+        kind = found.problems if part == "train" else found.notes
+        kind.append(f"{part} has no images of {', '.join(absent)}")
+
+
+def _shared_objects(splits: Splits, found: Inspection) -> None:
     for (one, left), (other, right) in itertools.combinations(splits.parts().items(), 2):
         shared = sorted(left.objects() & right.objects())
         if shared:
             what = f"objects with images in {one} and {other}"
             found.problems.append(f"{len(shared)} {what}: {', '.join(shared[:_SHOWN])}")
-    usable = [entry for entry in everything if not entry[3].problem]
-    found.facts = _facts([seen for *_, seen in everything])
-    _duplicates(usable, found)
-    return found
 
 
 class _Inspected(Dataset[Seen]):

@@ -1,5 +1,6 @@
 """Where images come from. A source answers with splits; a split reads one image at a time."""
 
+import hashlib
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -79,9 +80,12 @@ class Source(ABC):
         """
         problems = Problems()
         found = {}
-        for name, split in (load or self.load)().parts().items():
+        splits = (load or self.load)()
+        classes = hashlib.sha256(repr(splits.class_names).encode(errors="surrogateescape"))
+        for name, split in splits.parts().items():
             with problems.caught():
-                found[name] = Listing(split.stamp, split.left_out, split.folder)
+                stamp = f"{split.stamp} {classes.hexdigest()[:12]}"
+                found[name] = Listing(stamp, split.left_out, split.folder)
         problems.raise_if_any()
         return found
 
@@ -161,8 +165,9 @@ class ImageFolder(Source):
                 cure="Give the folder of your images: dataset.source.root=<folder> "
                 "with <folder>/train/<class>/*.jpg and <folder>/test/<class>/*.jpg.",
             )
-        self.root = Path(root).expanduser()
-        self.folders = {"train": train, "test": test, "val": val}
+        self.root = Path(str(root)).expanduser()  # a folder may be called 2024
+        self.folders = {"train": str(train), "test": str(test)}
+        self.folders |= {} if val is None else {"val": str(val)}
         self.decoding = Decoding(exif, background)
         self.groups = None if groups is None else _pattern(groups)
 
@@ -184,22 +189,25 @@ class ImageFolder(Source):
 
     def _folders(self) -> dict[str, Path]:
         """The folder of every split."""
+        if not self.root.is_dir():
+            cure = f"Images belong in {self.root}/{self.folders['train']}/<class>/*.jpg."
+            raise problem("dataset.source.root", "no such folder", str(self.root), cure)
         wanted = dict(self.folders)
-        if wanted["val"] == "auto":
-            taken = wanted["train"], wanted["test"]
-            free = (name for name in _VAL_FOLDERS if name not in taken)
-            wanted["val"] = next((name for name in free if (self.root / name).is_dir()), None)
-        found = {part: self.root / name for part, name in wanted.items() if name is not None}
+        if wanted.get("val") == "auto":
+            del wanted["val"]
+            free = (name for name in _VAL_FOLDERS if name not in wanted.values())
+            there = [name for name in free if (self.root / name).is_dir()]
+            wanted |= {"val": there[0]} if there else {}
+        found = {part: self.root / name for part, name in wanted.items()}
         problems = Problems()
         for part, folder in found.items():
-            known = visible_folders(self.root) if self.root.is_dir() else []
+            known = visible_folders(self.root)
             problems.require(
                 folder.is_dir(),
                 f"dataset.source.{part}",
                 f"{self.root} has no such folder",
                 folder.name,
-                f"{did_you_mean(folder.name, known) if known else ''} Images belong in "
-                f"{folder}/<class>/*.jpg.".lstrip(),
+                f"{did_you_mean(folder.name, known)} Images belong in {folder}/<class>/*.jpg.",
             )
         problems.raise_if_any()
         return found
@@ -265,10 +273,10 @@ def images_by_class(
     names: list[str] = []
     labels: list[int] = []
     left_out: dict[str, int] = {}
-    for label, class_folder in enumerate(class_folders):
-        if not (folder / class_folder).is_dir():  # a split may lack a class
-            continue
-        found = walker.below(folder / class_folder)
+    present = [name for name in class_folders if (folder / name).is_dir()]  # it may lack a class
+    every = walker.below(*(folder / class_folder for class_folder in present))
+    for class_folder, found in zip(present, every, strict=True):
+        label = class_folders.index(class_folder)
         names += [path.relative_to(folder).as_posix() for path in found.images]
         labels += [label] * len(found.images)
         _add(left_out, found.counts)
@@ -295,13 +303,14 @@ def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str
 
     Args:
         names: relative names; the pattern is looked for in the last part.
-        pattern: its first group, or else all of it, names the object. A file whose name it does
-            not fit is an object of its own.
+        pattern: its first group that took part, or else all of it, names the object. A file whose
+            name it does not fit is an object of its own.
     """
     found = []
     for name in names:
         match = pattern.search(PurePath(name).name)
-        text = match[1 if pattern.groups else 0] if match else None
+        answers = (match.groups() if pattern.groups else (match[0],)) if match else ()
+        text = next((answer for answer in answers if answer is not None), None)
         # Numbers may begin anew in every class.
         found.append(f"{NO_OBJECT}{name}" if text is None else f"{PurePath(name).parts[0]}/{text}")
     return np.array(found, dtype=np.str_)

@@ -236,9 +236,9 @@ def stamp(name: str, root: Path, names: Iterable[str], *more: object) -> str:
         except OSError:
             missing.append(root / file)
             continue
-        digest.update(
-            f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="surrogateescape")
-        )
+        # Archives set the time of writing; when the system took note of a file tells them apart.
+        facts = f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0"
+        digest.update(facts.encode(errors="surrogateescape"))
     if missing:
         raise problem(
             name,
@@ -274,6 +274,9 @@ def decoded(file: Path | bytes, where: str, decoding: Decoding = AS_PUBLISHED) -
             return decoding.rgb(image)
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        what = f"has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that are decoded"
+        raise problem(where, what, cure="Make it smaller.") from error
     except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
         raise problem(
             where,

@@ -9,6 +9,7 @@ from PIL import Image
 
 from smm_lightning import prepare
 from smm_lightning import train as entry
+from smm_lightning.dataset import ImageFolder
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
 from smm_lightning.errors import UserError
@@ -65,7 +66,7 @@ def root(tmp_path):
 
 
 def test_what_is_taken_and_what_is_left_out(root):
-    found = Walker().below(root / "train/messy")
+    (found,) = Walker().below(root / "train/messy")
     names = [path.relative_to(root / "train/messy").as_posix() for path in found.images]
     taken = {f"{n}.{s}" for n, s in enumerate(READABLE)}
     assert sorted(names) == names
@@ -99,6 +100,29 @@ def test_every_part_of_the_program_sees_the_same_images(root, composed, capsys):
         assert f"left out      train: {count} {reason}\n" in shown
 
 
+def test_a_link_takes_no_image_away_from_its_own_class(tmp_path):
+    for name in ("a", "b"):
+        for number in range(2):
+            picture(tmp_path / "R/train" / name / f"{number}.png", (number, 9, 9))
+            picture(tmp_path / "R/test" / name / f"{number}.png", (number, 99, 9))
+    picture(tmp_path / "R/train/b/extra/2.png", "blue")
+    (tmp_path / "R/train/a/more").symlink_to(tmp_path / "R/train/b/extra")
+    (tmp_path / "R/train/a/up").symlink_to(tmp_path / "R/train")
+    (tmp_path / "elsewhere").mkdir()
+    picture(tmp_path / "elsewhere/3.png", "green")
+    (tmp_path / "R/train/a/pool").symlink_to(tmp_path / "elsewhere")
+    train = ImageFolder(str(tmp_path / "R")).load().train
+    assert train.names == [
+        "a/0.png",
+        "a/1.png",
+        "a/pool/3.png",
+        "b/0.png",
+        "b/1.png",
+        "b/extra/2.png",
+    ]
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_a_file_that_was_named_counts_whatever_its_ending(tmp_path):
     picture(tmp_path / "photo.png")
     (tmp_path / "photo.png").rename(tmp_path / "photo.backup")
@@ -119,7 +143,8 @@ def test_a_folder_that_cannot_be_opened_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(UserError, match=r"cannot be opened .Permission denied."):
         walk.visible_folders(tmp_path)
-    assert Walker().below(tmp_path).counts == {walk.CLOSED: 1}
+    (found,) = Walker().below(tmp_path)
+    assert found.counts == {walk.CLOSED: 1}
 
 
 def test_every_suffix_that_pillow_reads_counts_and_stubs_do_not():
