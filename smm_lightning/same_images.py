@@ -35,6 +35,6 @@ def require_same_images(cfg: DictConfig, run: RunFolder, result: dict[str, Any])
         return
     data = datamodule(cfg)
     data.setup()
-    changed = changed_images(result, {"images": data.images, "class_names": data.class_names})
+    changed = changed_images(result, data.taken)
     if changed:
         raise problem(str(run.path), f"was finished with other images: {changed}", cure=cure)

@@ -97,8 +97,7 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
             summary = {**summarize(recorder.history, last), **parts.module.describe()}
             summary["data/images"] = parts.data.image_counts
             summary |= {
-                "images": parts.data.images,
-                "class_names": parts.data.class_names,
+                **parts.data.taken,
                 "in_two_splits": [asdict(overlap) for overlap in parts.data.overlaps],
             }
         finally:

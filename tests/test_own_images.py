@@ -357,7 +357,7 @@ def test_objects_are_counted_within_their_class(tmp_path):
     data = data_of(tmp_path / "R", tmp_path, groups=r"^(\d+)_", val_fraction=0.4)
     assert np.bincount(data.labels("val")).tolist() == [4, 4]
     either = data_of(tmp_path / "R", tmp_path, groups=r"^y(\d+)_|^(\d+)_", val_fraction=0.4)
-    assert either.index("val").tolist() == data.index("val").tolist()
+    assert either._banks["val"].index.tolist() == data._banks["val"].index.tolist()
     optional = data_of(tmp_path / "R", tmp_path, groups=r"^(x\d)?", val_fraction=0.4)
     assert np.bincount(optional.labels("val")).tolist() == [4, 4]
 
@@ -369,7 +369,9 @@ def test_images_of_one_object_are_never_divided(root, tmp_path):
             path.rename(path.with_name(f"{name}-{number // 2}_{number}.png"))
     data = data_of(root, tmp_path, groups=r"^([\w-]+)_", val_fraction=0.25)
     names = data.source.load().train
-    parts = [{names.name_of(i).split("_")[0] for i in data.index(s)} for s in ("train", "val")]
+    parts = [
+        {names.name_of(i).split("_")[0] for i in data._banks[s].index} for s in ("train", "val")
+    ]
     assert parts[0] & parts[1] == set()
     assert data.image_counts == {"train": 18, "test": 12, "val": 6}
     assert data.overlaps == []

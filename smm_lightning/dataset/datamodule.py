@@ -252,6 +252,11 @@ class ImageDataModule(L.LightningDataModule):
             for name, bank in self._banks.items()
         }
 
+    @property
+    def taken(self) -> dict[str, Any]:
+        """:attr:`images` and :attr:`class_names`, as ``identity.changed_images`` compares them."""
+        return {"images": self.images, "class_names": self.class_names}
+
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in this epoch's order."""
         return self._loader("train", shuffled=True)
@@ -298,10 +303,6 @@ class ImageDataModule(L.LightningDataModule):
     def labels(self, split: str) -> NDArray[np.int64]:
         """Class number of every sample of a split (N,)."""
         return self._banks[split].labels
-
-    def index(self, split: str) -> NDArray[np.int64]:
-        """Number of every sample of a split among those of the source (N,)."""
-        return self._banks[split].index
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """End the workers. Left to the garbage collector, each would be waited for in vain."""

@@ -63,9 +63,7 @@ class Trained:
         config = OmegaConf.create(self.result["config"])
         config.dataset.augmentation = "none"
         self._parts: Parts = assemble(config)
-        data = self._parts.data
-        now = {"images": data.images, "class_names": data.class_names}
-        if changed := changed_images(self.result, now):
+        if changed := changed_images(self.result, self._parts.data.taken):
             raise problem(str(run.folder), f"was trained with other images: {changed}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._parts.module.eval().to(self.device)
