@@ -67,7 +67,7 @@ class ReprogrammedClassifier(nn.Module):
         check_normalization(mean, std)
         classifier, sources = as_classifier(network, image_size)
         names = [str(number) for number in range(sources)]
-        backbone = FrozenBackbone(classifier, type(network).__name__, image_size, mean, std, names)
+        backbone = FrozenBackbone(classifier, image_size, mean, std, names)
         method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
         mapping = OneToOneMapping(sources, len(targets), refresh="epoch")
         return cls(backbone, method, mapping, targets).to(backbone.device)

@@ -43,7 +43,11 @@ class Problems:
     ) -> None:
         """Note a problem unless ``ok``; the other arguments are those of :func:`problem`."""
         if not ok:
-            self.found += problem(where, what, got, cure).problems
+            self.add(where, what, got, cure)
+
+    def add(self, where: str, what: str, got: object = _NOTHING, cure: str = "") -> None:
+        """Note a problem; the arguments are those of :func:`problem`."""
+        self.found += problem(where, what, got, cure).problems
 
     @contextmanager
     def caught(self) -> Iterator[None]:

@@ -53,13 +53,13 @@ def _write(prompt: Prompt, output: Path, options: argparse.Namespace) -> None:
         return
     # Both tracers want plain layers; what is left out is speed, or a faster gradient.
     plain = {"fast_stem": False, "channels_last": False}
-    classifier = rebuild(prompt, options.weights, **_known(prompt.recipe["backbone"], plain))
+    classifier = rebuild(prompt, options.weights, **_known(prompt.parts["backbone"], plain))
     write = export_torch if options.format == "torch" else export_onnx
-    write(classifier, output, prompt.recipe["decoding"])
+    write(classifier, output, prompt.parts["decoding"])
 
 
-def _known(recipe: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
-    return {name: value for name, value in arguments.items() if name in recipe}
+def _known(parts: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
+    return {name: value for name, value in arguments.items() if name in parts}
 
 
 def facts_of(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> str:

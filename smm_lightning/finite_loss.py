@@ -12,12 +12,12 @@ _LOOK_EVERY = 50  # steps on a GPU: looking makes the host wait until the device
 class FiniteLoss:
     """Watches the losses of a run; the optimiser never steps on or after one that is not finite.
 
-    On a CPU a bad loss ends the run at once. On a GPU the optimiser's own kernel skips the steps
+    On a CPU a bad loss ends the run at once. On a GPU a fused optimiser's kernel skips the steps
     from there on, and the run ends when the host looks, at the latest with the epoch. (Under
     float16, where the loss is scaled, the scaler skips the bad steps alone.)
 
     Args:
-        look_every: steps from one look to the next; ``None``: 1 on a CPU, 50 on other devices.
+        look_every: steps between looks; ``None``: 50 where bad steps are skipped, else 1.
     """
 
     def __init__(self, look_every: int | None = None) -> None:
@@ -32,7 +32,7 @@ class FiniteLoss:
 
         Args:
             loss: of this step, before the backward pass.
-            optimizer: a fused one, which reads ``found_inf``.
+            optimizer: a fused one reads ``found_inf``; with another one every step is looked at.
             epoch: for the message.
             step: number in the epoch.
             last: whether the epoch ends with it.
@@ -46,14 +46,17 @@ class FiniteLoss:
         else:
             self._failed = torch.maximum(self._failed, failed)
             self._steps = self._steps + 1 - self._failed
-        optimizer.found_inf = self._failed  # type: ignore[attr-defined]
-        every = self.look_every or (1 if loss.device.type == "cpu" else _LOOK_EVERY)
+        skips = all(group.get("fused") for group in optimizer.param_groups)
+        if skips:
+            optimizer.found_inf = self._failed  # type: ignore[attr-defined]
+        skips &= loss.device.type != "cpu"  # where looking costs nothing, look
+        every = self.look_every or (_LOOK_EVERY if skips else 1)
         if (last or step % every == 0) and self._failed.item():
             rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
             raise problem(
                 "training",
                 f"the loss is not finite in epoch {epoch}, step {int(self._steps)}, at learning "
                 f"rates {rates}",
-                cure="Lower optimizer.pattern.lr or optimizer.mask_generator.lr, or use "
-                "trainer.precision=32-true.",
+                cure="Lower optimizer.groups.pattern.lr or optimizer.groups.mask_generator.lr, or "
+                "use trainer.precision=32-true.",
             )

@@ -19,10 +19,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import CONF
 from smm_lightning.run.hydra_errors import explain
+from smm_lightning.run.identity import run_key
 from smm_lightning.run_folder import RunFolder
 
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
@@ -62,7 +62,6 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     known = [path.stem for path in (config_dir / "experiment").glob("*.yaml")]
     if experiment not in known:
         raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
-    cli.register_resolvers()
     arguments = [f"experiment={experiment}", *decisive(overrides)]
     with _explained(arguments), _hydra(config_dir):
         fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
@@ -103,7 +102,7 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
         for override in plain:
             OmegaConf.update(config, override.key_or_group, override.value())
         own = tuple(a for a in combination if a.partition("=")[0] in axes)
-        yield Job(own, config, RunFolder(Path(config.paths.run), cli.run_key(config)))
+        yield Job(own, config, RunFolder(Path(config.paths.run), run_key(config)))
 
 
 def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:

@@ -1,39 +1,87 @@
-"""Loggers that need a decision of ours."""
+"""Loggers: wandb without questions, and an orderly end for all of them."""
 
 import netrc
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
 
 
-def wandb_logger(mode: str = "auto", **options: Any) -> WandbLogger:
+def wandb_logger(
+    *,
+    save_dir: str | Path,
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+    project: str | int = "smm-lightning",
+    entity: str | None = None,
+    name: str | None = None,
+    id: str | None = None,  # noqa: A002 - wandb's name
+    group: str | None = None,
+    job_type: str | int | None = None,
+    tags: Sequence[str | int] = (),
+    notes: str | None = None,
+    **options: Any,
+) -> WandbLogger:
     """A wandb logger that never asks for a key: without one it logs offline, and says so.
 
     Args:
-        mode: ``online``, ``offline``, ``disabled`` or ``auto``: online where there is a key.
-        options: as for ``WandbLogger``.
+        save_dir: the run's folder.
+        mode: ``auto``: online where there is a key.
+        project: where the runs are.
+        entity: user or team; ``None``: the default of the key.
+        name: of the run.
+        id: of the run, by which it goes on as one curve.
+        group: of runs that belong together.
+        job_type: within the group.
+        tags: for filters.
+        notes: for people.
+        options: as for ``WandbLogger`` and ``wandb.init``.
     """
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
         if mode == "offline":
             print("wandb: no key found, logging offline; `wandb sync <folder>` uploads it later")
-    Path(options["save_dir"]).mkdir(parents=True, exist_ok=True)
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
     if mode == "online":  # an interrupted run goes on under its id; offline each start is a file
         options["resume"] = "allow"
-    return WandbLogger(mode=mode, **options)
+    return WandbLogger(
+        save_dir=save_dir,
+        mode=mode,
+        project=str(project),
+        entity=entity,
+        name=name,
+        id=id,
+        group=group,
+        job_type=None if job_type is None else str(job_type),
+        tags=[str(tag) for tag in tags],
+        notes=notes,
+        **options,
+    )
 
 
-def close(logger: Logger | None, summary: dict[str, Any], *, failed: bool) -> None:
-    """Write the summary and end the logger's run; a wandb run that failed is marked as failed."""
-    if isinstance(logger, WandbLogger):
-        import wandb
+def log_configuration(loggers: Sequence[Logger], cfg: DictConfig) -> None:
+    """Write the resolved configuration to every logger."""
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
-        logger.experiment.summary.update(summary)
-        wandb.finish(exit_code=int(failed))
-    elif logger is not None:
-        logger.finalize("failed" if failed else "success")
+
+@contextmanager
+def closed_at_end(loggers: Sequence[Logger], summary: dict[str, Any]) -> Iterator[None]:
+    """Write what ``summary`` holds in the end and end the loggers' runs, failed ones as failed."""
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                logger.experiment.summary.update(summary)
+                wandb.finish(exit_code=int(not summary))
+            else:
+                logger.finalize("success" if summary else "failed")
 
 
 def _has_key() -> bool:

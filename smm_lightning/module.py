@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -18,12 +22,43 @@ from smm_lightning.dataset import Batch, ImageDataModule
 from smm_lightning.device import at_least_float32, compiles_on, fuses_attention
 from smm_lightning.errors import Problems
 from smm_lightning.finite_loss import FiniteLoss
-from smm_lightning.identity import changed_images
 from smm_lightning.mapping import LabelMapping, count_pairs
 from smm_lightning.method import InputTransform
-from smm_lightning.optimizer import OptimizerSpec
+from smm_lightning.optimizer import GroupedOptimizer, build_schedule
+from smm_lightning.run.images import changed_images
 
-SCHEMA = 3  # of the checkpoint; raise it when its content changes
+SCHEMA = 4  # of the checkpoint; raise it when its content changes
+
+
+@dataclass
+class Training:
+    """How a prompt is trained.
+
+    Args:
+        optimizer: with the rates.
+        scheduler: from an optimiser to its schedule over epochs.
+        loss: from target logits (B, T) and targets (B,) to the mean over the batch.
+    """
+
+    optimizer: GroupedOptimizer
+    scheduler: Callable[[Optimizer], Any]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def prepare(self, counts: Tensor) -> None:
+        """Tell a loss that asks for it how many training images each class has.
+
+        Args:
+            counts: (T,).
+        """
+        if hasattr(self.loss, "prepare"):
+            self.loss.prepare(counts)
+
+    def build(
+        self, parameters: dict[str, list[Parameter]], *, fused: bool = True
+    ) -> tuple[Optimizer, LRScheduler]:
+        """Optimiser and schedule of what is trained; see :meth:`GroupedOptimizer.build`."""
+        optimizer = self.optimizer.build(parameters, fused=fused)
+        return optimizer, build_schedule(self.scheduler, optimizer)
 
 
 class ReprogrammingModule(L.LightningModule):
@@ -36,7 +71,7 @@ class ReprogrammingModule(L.LightningModule):
         input_transform: f_in, trained.
         backbone: f_P, frozen and not in the checkpoint.
         label_mapping: f_out.
-        optimizer: rates and milestones.
+        training: optimiser, schedule and loss.
         class_names: of the target classes.
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
         images: what the images of each split are; a checkpoint of others is refused, too.
@@ -49,7 +84,7 @@ class ReprogrammingModule(L.LightningModule):
         input_transform: InputTransform,
         backbone: FrozenBackbone,
         label_mapping: LabelMapping,
-        optimizer: OptimizerSpec,
+        training: Training,
         class_names: list[str],
         identity: dict[str, Any],
         images: dict[str, Any],
@@ -61,7 +96,9 @@ class ReprogrammingModule(L.LightningModule):
         self.input_transform = input_transform
         self.backbone = backbone
         self.label_mapping = label_mapping
-        self.optimizer = optimizer
+        # Not "training", which is nn.Module's flag.
+        self.how = training
+        self.loss = training.loss  # a module's weights follow to the device
         self.class_names = class_names
         self.identity = {
             "schema": SCHEMA,
@@ -69,7 +106,7 @@ class ReprogrammingModule(L.LightningModule):
             "backbone_sha256": backbone.sha256,
         }
         self.images = {"class_names": class_names, "images": images}
-        self.recipe: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
         self.compiled = compiled
         self.fused_attention = fused_attention
         self._compiled: Compiled | None = None
@@ -156,9 +193,12 @@ class ReprogrammingModule(L.LightningModule):
         self._gather("test", self.source_logits(batch["image"]), batch["target"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One Adam; its rates step once an epoch."""
-        adam, schedule = self.optimizer.build(self.input_transform.parameter_groups())
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        """One optimiser; its rates step once an epoch."""
+        fused = self.trainer.gradient_clip_val is None
+        groups = self.input_transform.parameter_groups()
+        optimizer, schedule = self.how.build(groups, fused=fused)
+        lr_scheduler = {"scheduler": schedule, "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}  # type: ignore[typeddict-item]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what this checkpoint belongs to, and the sums and counts of all ranks.
@@ -167,7 +207,7 @@ class ReprogrammingModule(L.LightningModule):
         counts most cells are zero: a dense S x T table would double the size of a checkpoint.
         """
         checkpoint["identity"] = {**self.identity, **self.images}
-        checkpoint["recipe"] = self.recipe
+        checkpoint["parts"] = self.parts
         checkpoint["refit"] = self._refit
         checkpoint["sums"] = {
             name: {state: self._over_ranks(value) for state, value in _sums(metric).items()}
@@ -231,9 +271,12 @@ class ReprogrammingModule(L.LightningModule):
         }
 
     def _gather(self, split: str, source_logits: Tensor, targets: Tensor) -> Tensor:
-        """Gather ``<split>/acc`` and ``<split>/loss``; return the mean cross-entropy."""
+        """Gather ``<split>/acc`` and ``<split>/loss``; return the loss.
+
+        In training it is what is minimised, elsewhere the mean cross-entropy.
+        """
         logits = self.label_mapping(source_logits)
-        loss = cross_entropy(logits, targets)
+        loss = (self.loss if split == "train" else cross_entropy)(logits, targets)
         accuracy = cast("MulticlassAccuracy", self.accuracies[f"{split}_acc"])
         mean_loss = cast("MeanMetric", self.losses[f"{split}_loss"])
         accuracy.update(logits.detach(), targets)

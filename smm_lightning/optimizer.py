@@ -1,18 +1,24 @@
-"""One Adam with named groups, each with its own step schedule (paper appendix; PAPER_MAP.md)."""
+"""An optimiser with a rate for each part, and its schedule (paper appendix; PAPER_MAP.md)."""
 
+import inspect
 import itertools
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
 from torch import nn
-from torch.optim import Adam
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from smm_lightning.errors import Problems, did_you_mean
+from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.ranges import Count, Factor, Rate
 
+Epochs = Annotated[int, Ge(0), Le(1_000_000)]
 # Shares of all epochs at which the rates decay.
 MILESTONES = {
     "published": (0.5, 0.72),  # SMM instancewise_vp.py: int(0.5 E), int(0.72 E)
@@ -22,78 +28,159 @@ MILESTONES = {
 
 
 @dataclass
-class GroupSettings:
-    """Learning rate of a parameter group.
+class Group:
+    """Settings of a parameter group.
 
     Args:
-        lr: initial rate, positive.
-        decay: factor at every milestone, in (0, 1].
+        lr: initial learning rate.
+        lr_decay: factor at every milestone.
     """
 
-    lr: float
-    decay: float
+    lr: Rate
+    lr_decay: Factor = 1.0
 
 
-class OptimizerSpec:
-    """Adam for the pattern and the mask generator, with rates that decay at milestones.
+class GroupedOptimizer:
+    """One optimiser whose named groups have rates of their own.
 
-    Equal to the published two Adams with two MultiStepLRs but for fp16 overflows, where the
-    published code may skip the step of one of them alone.
+    With Adam equal to the published two Adams with two MultiStepLRs but for fp16 overflows, where
+    the published code may skip the step of one of them alone.
+
+    Args:
+        algorithm: from parameter groups to an optimiser, such as ``partial(torch.optim.Adam)``.
+        groups: settings by name: ``pattern`` (delta) and ``mask_generator`` (phi).
+    """
+
+    def __init__(self, algorithm: Callable[..., Optimizer], groups: Mapping[str, Group]) -> None:
+        self.algorithm = algorithm
+        self.groups = groups
+
+    def build(
+        self, parameters: Mapping[str, list[nn.Parameter]], *, fused: bool = True
+    ) -> Optimizer:
+        """The optimiser of what is trained.
+
+        Args:
+            parameters: by group, as :meth:`InputTransform.parameter_groups` gives them.
+            fused: as one kernel, where the algorithm has it; it can skip a step without asking the
+                host, and does not let gradients be clipped.
+
+        Raises:
+            UserError: If a group has no settings, or the algorithm refuses its own.
+        """
+        missing = parameters.keys() - self.groups.keys()
+        if missing:
+            raise problem("optimizer.groups", "has no settings of", ", ".join(sorted(missing)))
+        groups = [
+            {"params": weights, "name": name, **vars(self.groups[name])}
+            for name, weights in parameters.items()
+        ]
+        options = {"fused": fused} if _can_be_fused(self.algorithm) else {}
+        try:
+            return self.algorithm(groups, **options)
+        except (TypeError, ValueError) as error:
+            raise problem("optimizer.algorithm", f"cannot be built ({error})") from error
+
+
+def _can_be_fused(algorithm: Callable[..., Any]) -> bool:
+    given = getattr(algorithm, "keywords", {})
+    return "fused" in inspect.signature(algorithm).parameters and "fused" not in given
+
+
+class Schedule(ABC):
+    """What rates are multiplied with, as a pure function of the epoch: resumed runs need no state.
+
+    Args:
+        warmup_epochs: in which rates rise in a line; the first epoch has 1 / (n + 1) of them.
+    """
+
+    def __init__(self, warmup_epochs: Epochs = 0) -> None:
+        self.warmup_epochs = warmup_epochs
+
+    def __call__(self, optimizer: Optimizer) -> LambdaLR:
+        """The schedule of an optimiser, to be stepped once an epoch."""
+        settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        return LambdaLR(optimizer, [partial(self._warmed, group) for group in settings])
+
+    @abstractmethod
+    def factor(self, group: Mapping[str, Any], epoch: int) -> float:
+        """Of a parameter group's initial rate in an epoch, from 0."""
+
+    def _warmed(self, group: Mapping[str, Any], epoch: int) -> float:
+        return min(1.0, (epoch + 1) / (self.warmup_epochs + 1)) * self.factor(group, epoch)
+
+
+class Constant(Schedule):
+    """Rates stay what they are."""
+
+    def factor(self, group: Mapping[str, Any], epoch: int) -> float:  # noqa: ARG002
+        """See :meth:`Schedule.factor`."""
+        return 1.0
+
+
+class Milestones(Schedule):
+    """Each group's rate falls by its ``lr_decay`` at every milestone.
 
     Args:
         epochs: of the training.
-        milestones: ``published``, ``paper`` or a list of epochs.
-        pattern: settings of delta.
-        mask_generator: settings of phi.
+        milestones: a key of :data:`MILESTONES`, or epochs.
+        warmup_epochs: see :class:`Schedule`.
 
     Raises:
-        UserError: If a value is out of range.
+        UserError: If the epochs do not increase within the training.
     """
 
     def __init__(
         self,
-        epochs: int,
-        milestones: str | Sequence[int],
-        pattern: GroupSettings,
-        mask_generator: GroupSettings,
+        epochs: Count,
+        milestones: Literal["paper", "published", "short"] | Sequence[int],
+        warmup_epochs: Epochs = 0,
     ) -> None:
-        self.settings = {"pattern": pattern, "mask_generator": mask_generator}
-        problems = Problems()
-        problems.require(epochs >= 1, "epochs", "must be at least 1", epochs)
-        for name, group in self.settings.items():
-            problems.require(
-                isinstance(group.lr, int | float) and math.isfinite(group.lr) and group.lr > 0,
-                f"optimizer.{name}.lr",
-                "must be a positive number",
-                group.lr,
-                "The paper uses 0.01.",
-            )
-            problems.require(
-                0 < group.decay <= 1, f"optimizer.{name}.decay", "must be in (0, 1]", group.decay
-            )
-        self.milestones: list[int] = []
-        with problems.caught():
-            self.milestones = resolve_milestones(milestones, epochs)
-        problems.raise_if_any()
+        super().__init__(warmup_epochs)
+        self.milestones = resolve_milestones(milestones, epochs)
 
-    def factor(self, name: str, epoch: int) -> float:
-        """What the initial rate of group ``name`` is multiplied with in ``epoch``."""
-        return float(self.settings[name].decay ** bisect_right(self.milestones, epoch))
+    def factor(self, group: Mapping[str, Any], epoch: int) -> float:
+        """See :meth:`Schedule.factor`."""
+        return float(group["lr_decay"] ** bisect_right(self.milestones, epoch))
 
-    def build(self, groups: dict[str, list[nn.Parameter]]) -> tuple[Adam, LambdaLR]:
-        """The optimiser and its schedule, to be stepped once an epoch.
 
-        Args:
-            groups: parameters by name, as :meth:`InputTransform.parameter_groups` gives them.
-        """
-        adam = Adam(
-            [
-                {"params": parameters, "lr": self.settings[name].lr, "name": name}
-                for name, parameters in groups.items()
-            ],
-            fused=True,  # one kernel, and able to skip a step without asking the host
-        )
-        return adam, LambdaLR(adam, [partial(self.factor, name) for name in groups])
+class Cosine(Schedule):
+    """Rates fall along half a cosine, towards 0 after the last epoch (Loshchilov and Hutter, 2017).
+
+    Args:
+        epochs: of the training.
+        warmup_epochs: see :class:`Schedule`; the cosine begins after them.
+    """
+
+    def __init__(self, epochs: Count, warmup_epochs: Epochs = 0) -> None:
+        super().__init__(warmup_epochs)
+        self.epochs = epochs
+
+    def factor(self, group: Mapping[str, Any], epoch: int) -> float:  # noqa: ARG002
+        """See :meth:`Schedule.factor`."""
+        falling = max(1, self.epochs - self.warmup_epochs)
+        return 0.5 + 0.5 * math.cos(math.pi * max(0, epoch - self.warmup_epochs) / falling)
+
+
+def build_schedule(scheduler: Callable[[Optimizer], Any], optimizer: Optimizer) -> LRScheduler:
+    """The schedule of an optimiser.
+
+    Args:
+        scheduler: a :class:`Schedule`, or one of torch's with everything but the optimiser.
+        optimizer: to follow it.
+
+    Raises:
+        UserError: If it cannot be built, or waits for a metric.
+    """
+    try:
+        schedule = scheduler(optimizer)
+    except (TypeError, ValueError) as error:
+        raise problem("scheduler", f"cannot be built ({error})") from error
+    if isinstance(schedule, ReduceLROnPlateau) or not isinstance(schedule, LRScheduler):
+        what = "must be a schedule over epochs"
+        hint = "ReduceLROnPlateau waits for a metric: use scheduler=cosine or milestones."
+        raise problem("scheduler", what, type(schedule).__name__, hint)
+    return schedule
 
 
 def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int]:
@@ -107,24 +194,23 @@ def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int
     Raises:
         UserError: If the name is unknown, or the list is not increasing within the training.
     """
-    problems = Problems()
     if isinstance(milestones, str):
-        known = milestones in MILESTONES
-        cure = did_you_mean(milestones, MILESTONES)
-        problems.require(known, "optimizer.milestones", "unknown", milestones, cure)
-        problems.raise_if_any()
+        if milestones not in MILESTONES:
+            hint = did_you_mean(milestones, MILESTONES)
+            raise problem("scheduler.milestones", "unknown", milestones, hint)
         at = (int(share * epochs) for share in MILESTONES[milestones])
         return [epoch for epoch in at if epoch > 0]
+    problems = Problems()
     listed = list(milestones)
     problems.require(
         all(a < b for a, b in itertools.pairwise(listed)),
-        "optimizer.milestones",
+        "scheduler.milestones",
         "must increase",
         listed,
     )
     problems.require(
         all(0 < epoch < epochs for epoch in listed),
-        "optimizer.milestones",
+        "scheduler.milestones",
         f"must lie between epoch 1 and the last, {epochs - 1}",
         listed,
     )

@@ -86,7 +86,7 @@ def load_model(
         with torch.autocast(device.type, half, enabled=half is not None):
             return classifier.probabilities(images)
 
-    decoding = _decoding(path, prompt.recipe)
+    decoding = _decoding(path, prompt.parts)
     return Model(confidences, classifier.input_size, classifier.class_names, decoding)
 
 

@@ -1,7 +1,8 @@
 """``smm prepare``: which datasets are here, complete, and what is missing.
 
-Without names all twelve datasets of the paper are looked at; a folder of one's own is looked at as
-a run would read it. The exit status is 0 if all of them are usable, 1 if not.
+Without names all twelve datasets of the paper are looked at. A YAML file of one's own is taken as a
+dataset like those in ``conf/dataset``, and a folder is looked at as a run would read it. The exit
+status is 0 if all of them are usable, 1 if not.
 """
 
 import argparse
@@ -9,9 +10,16 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from smm_lightning.catalog import CATALOG
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
 from smm_lightning.errors import Problems, UserError, did_you_mean, problem
+from smm_lightning.run.config import CONF
+from smm_lightning.run.declared import check_node
+
+_EXPECTED = ("train", "test", "classes")  # numbers of Table 6
 
 
 @dataclass
@@ -20,12 +28,14 @@ class Finding:
 
     Args:
         name: of the dataset.
+        facts: what is expected: ``train``, ``test``, ``classes``.
         counts: images of each split, and classes; empty if the dataset cannot be loaded.
         differences: lines for numbers that are not those of Table 6.
         problems: lines for what is missing or broken.
     """
 
     name: str
+    facts: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -39,9 +49,9 @@ class Finding:
 
     def row(self) -> list[str]:
         """Cells of the table."""
-        facts = CATALOG[self.name]
         cells = [str(self.counts.get(key, "-")) for key in ("train", "val", "test", "classes")]
-        return [self.name, self.state, *cells, f"{facts.train} / {facts.test} / {facts.classes}"]
+        expected = " / ".join(str(self.facts[key]) for key in _EXPECTED)
+        return [self.name, self.state, *cells, expected]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,12 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
-    folders = [name for name in options.names if name not in CATALOG and Path(name).is_dir()]
+    known = known_datasets()
+    folders = [name for name in options.names if name not in known and Path(name).is_dir()]
     names = [name for name in options.names if name not in folders]
     try:
-        datasets = _checked(names) if names or not folders else []
+        files = _files_of(names, known) if names or not folders else []
         status = max([_own_folder(Path(folder), options) for folder in folders], default=0)
-        findings = [_examined(name, options) for name in datasets]
+        findings = [_examined(file, options) for file in files]
     except UserError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)
@@ -70,10 +81,39 @@ def main(arguments: list[str] | None = None) -> int:
     return max(status, int(bool(wrong)))
 
 
+def known_datasets() -> dict[str, Path]:
+    """The files of ``conf/dataset`` that say which numbers are expected, by their names."""
+    files = sorted((CONF / "dataset").glob("*.yaml"))
+    return {file.stem: file for file in files if "facts" in OmegaConf.load(file)}
+
+
+def node_of(file: Path, data: Path | str) -> dict[str, Any]:
+    """A dataset's node out of its file.
+
+    Args:
+        file: a YAML file as in ``conf/dataset``.
+        data: the folder of all data.
+
+    Raises:
+        UserError: If its values do not fit.
+    """
+    whole = OmegaConf.create({"paths": {"data": str(data)}, "dataset": OmegaConf.load(file)})
+    plain = OmegaConf.to_container(whole, resolve=True)
+    assert isinstance(plain, dict)
+    node: dict[str, Any] = plain["dataset"]
+    problems = Problems()
+    for part in ("source", "facts"):
+        check_node(node.get(part), f"dataset.{part}", problems)
+    problems.raise_if_any()
+    return node
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = ", ".join(CATALOG)
-    parser.add_argument("names", nargs="*", metavar="dataset", help=f"a folder, or: {known}")
+    known = ", ".join(known_datasets())
+    parser.add_argument(
+        "names", nargs="*", metavar="dataset", help=f"a folder, a YAML file, or: {known}"
+    )
     default = os.environ.get("SMM_DATA", "data")
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of all data")
     parser.add_argument("--download", action="store_true", help="fetch what torchvision can fetch")
@@ -106,40 +146,41 @@ def _own_folder(folder: Path, options: argparse.Namespace) -> int:
     return int(bool(found.problems))
 
 
-def _checked(names: list[str]) -> list[str]:
+def _files_of(names: list[str], known: dict[str, Path]) -> list[Path]:
+    own = [name for name in names if name.endswith((".yaml", ".yml")) and Path(name).is_file()]
     for name in names:
-        if name not in CATALOG:
-            raise problem("dataset", "unknown", name, did_you_mean(name, CATALOG))
-    return names or list(CATALOG)
+        if name not in known and name not in own:
+            raise problem("dataset", "unknown", name, did_you_mean(name, known))
+    return [known.get(name, Path(name)) for name in names] or list(known.values())
 
 
-def _examined(name: str, options: argparse.Namespace) -> Finding:
-    finding = Finding(name)
+def _examined(file: Path, options: argparse.Namespace) -> Finding:
+    node = node_of(file, options.data)
+    finding = Finding(str(node.get("name", file.stem)), node["facts"])
+    source = instantiate(node["source"], _convert_="all")
     problems = Problems()
     if options.download:
         with problems.caught():
-            _download(name, options.data)
-    if options.videos and name == "ucf101":
+            _download(source, options.data)
+    if options.videos and source.name == "ucf101":
         with problems.caught():
-            problems.found += _extract(options.data, options.videos)
+            problems.found += _extract(source, options.videos)
     with problems.caught():
-        _count(finding, options)
+        _count(finding, source, options)
     finding.problems = problems.found + finding.problems
     return finding
 
 
-def _count(finding: Finding, options: argparse.Namespace) -> None:
+def _count(finding: Finding, source: Any, options: argparse.Namespace) -> None:
     from smm_lightning.dataset.datamodule import usable_cpus
     from smm_lightning.dataset.image_bank import broken_images
-    from smm_lightning.dataset.paper import source_of
 
-    source = source_of(finding.name, options.data)
     source.listings()  # finds files that are listed and not there
     splits = source.load()
     counts = {part: len(split) for part, split in splits.parts().items()}
     finding.counts = {**counts, "classes": len(splits.class_names)}
-    for key in ("train", "test", "classes"):
-        expected = getattr(CATALOG[finding.name], key)
+    for key in _EXPECTED:
+        expected = finding.facts[key]
         if finding.counts[key] != expected:
             found = finding.counts[key]
             finding.differences.append(f"{finding.name}: {key} {found}, in Table 6 {expected}")
@@ -148,29 +189,25 @@ def _count(finding: Finding, options: argparse.Namespace) -> None:
             finding.problems += broken_images(split, usable_cpus())
 
 
-def _download(name: str, data: Path) -> None:
-    from smm_lightning.dataset.paper import source_of
-
+def _download(source: Any, data: Path) -> None:
     data.mkdir(parents=True, exist_ok=True)
     try:
-        source_of(name, data).download()
+        source.download()
     except (OSError, RuntimeError) as error:  # no network, a dead link, another checksum
         message = " ".join(str(error).split())
-        raise problem(name, f"the download failed ({message})") from error
+        raise problem(source.name, f"the download failed ({message})") from error
 
 
-def _extract(data: Path, videos: Path) -> list[str]:
+def _extract(source: Any, videos: Path) -> list[str]:
     from rich.console import Console
     from rich.progress import track
 
     from smm_lightning.dataset.middle_frames import extract_middle_frames
 
-    layout = CATALOG["ucf101"].coop
-    assert layout is not None
-    images = data / layout.folders[0]
-    split_file = images.parent / layout.split
+    images = source.root / source.folders[0]
+    split_file = images.parent / source.split
     if not split_file.is_file():
-        cure = f"Fetch it from {layout.split_url}."
+        cure = f"Fetch it from {source.split_url}."
         raise problem("ucf101", "the split file is missing", str(split_file), cure)
     console = Console(stderr=True)
     frames = extract_middle_frames(split_file, videos, images)

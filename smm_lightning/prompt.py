@@ -18,12 +18,13 @@ from torch import Tensor
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import ReprogrammedClassifier
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import Problems, problem
 from smm_lightning.files import write_atomically
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
+from smm_lightning.run.declared import check_values
 
-FORMAT = "smm-lightning prompt 2"
+FORMAT = "smm-lightning prompt 3"
 _LEARNED = ("input_transform.", "label_mapping.")
 _CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
 
@@ -33,13 +34,13 @@ class Prompt:
     """What was learned.
 
     Attributes:
-        recipe: class and arguments of backbone, method and mapping, and how images were decoded.
+        parts: class and arguments of backbone, method and mapping, and how images were decoded.
         class_names: of the target classes.
         backbone_sha256: of the frozen weights that it was learned for.
         weights: of the input transform and the label mapping.
     """
 
-    recipe: dict[str, dict[str, Any]]
+    parts: dict[str, dict[str, Any]]
     class_names: list[str]
     backbone_sha256: str
     weights: dict[str, Tensor]
@@ -48,7 +49,7 @@ class Prompt:
     def facts(self) -> dict[str, str]:
         """What a file says beside the weights, as text."""
         content = {
-            "recipe": self.recipe,
+            "parts": self.parts,
             "class_names": self.class_names,
             "backbone_sha256": self.backbone_sha256,
         }
@@ -67,12 +68,12 @@ def read_prompt(path: Path) -> Prompt:
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
     identity = checkpoint["identity"]
-    if "decoding" not in (checkpoint.get("recipe") or {}):
+    if "decoding" not in (checkpoint.get("parts") or {}):
         what = "is a checkpoint of an older version, which says less"
         raise problem(str(path), what, cure="force=true trains its run anew.")
     weights = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(_LEARNED)}
     return Prompt(
-        checkpoint["recipe"], identity["class_names"], identity["backbone_sha256"], weights
+        checkpoint["parts"], identity["class_names"], identity["backbone_sha256"], weights
     )
 
 
@@ -84,12 +85,14 @@ def _from_safetensors(path: Path) -> Prompt:
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts.get("format") != FORMAT:
-            raise problem(str(path), "is no prompt of this program", facts.get("format"))
-        names = ("recipe", "class_names", "backbone_sha256")
-        recipe, class_names, sha256 = (json.loads(facts[name]) for name in names)
+            what = "is no prompt of this version"
+            hint = "`smm export <its run>` makes one; runs of older versions are trained anew."
+            raise problem(str(path), what, facts.get("format"), hint)
+        names = ("parts", "class_names", "backbone_sha256")
+        parts, class_names, sha256 = (json.loads(facts[name]) for name in names)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise problem(str(path), f"is damaged ({type(error).__name__}: {error})") from error
-    return Prompt(recipe, class_names, sha256, weights)
+    return Prompt(parts, class_names, sha256, weights)
 
 
 def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
@@ -121,13 +124,13 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     Raises:
         UserError: If a part cannot be built, or the frozen weights are others than in training.
     """
-    node = {**prompt.recipe["backbone"], **({"weights": weights} if weights else {}), **backbone}
+    node = {**prompt.parts["backbone"], **({"weights": weights} if weights else {}), **backbone}
     spec = _built("backbone", node)
     normalization = {"mean": spec.mean, "std": spec.std}
-    method = _built("method", _unnamed(prompt), image_size=spec.image_size, **normalization)
+    method = _built("method", prompt.parts["method"], image_size=spec.image_size, **normalization)
     mapping = _built(
         "mapping",
-        {k: v for k, v in prompt.recipe["mapping"].items() if k != "name"},
+        prompt.parts["mapping"],
         source_classes=spec.source_classes,
         classes=len(prompt.class_names),
     )
@@ -144,27 +147,27 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
         classifier.load_state_dict(learned)
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise problem("prompt", f"its weights do not fit its recipe: {reason}") from error
+        raise problem("prompt", f"its weights do not fit its parts: {reason}") from error
     return classifier.eval()
 
 
-def _unnamed(prompt: Prompt) -> dict[str, Any]:
-    return {k: v for k, v in prompt.recipe["method"].items() if k != "name"}
-
-
 def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
-    """An instance of a public class of the group's package."""
+    """An instance of a public class of the group's package.
+
+    Raises:
+        UserError: If it names no such class, or has values that the class does not take.
+    """
     package = import_module(f"smm_lightning.{group}")
     prefix, _, name = str(node.get("_target_")).rpartition(".")
     kind = getattr(package, name, None) if name in package.__all__ else None
     contract: type = _CONTRACTS[group]
     if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
         raise problem(group, "the file names no class of this package", node.get("_target_"))
-    plain = {key: value for key, value in node.items() if key != "_target_"}
-    try:
-        return kind(**plain, **arguments)
-    except TypeError as error:
-        raise UserError(f"{group}: the file's arguments do not fit: {error}") from error
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    problems = Problems()
+    check_values(kind, values, group, problems, passed=arguments)
+    problems.raise_if_any()
+    return kind(**values, **arguments)
 
 
 def device_of(name: str) -> torch.device:

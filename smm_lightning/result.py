@@ -10,11 +10,17 @@ import statistics
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from smm_lightning.errors import problem
 from smm_lightning.files import write_atomically
 
 FILE = "result.json"
+# Numbers that a search over configurations can maximise.
+_Accuracy = Literal["test/acc_last", "test/acc_best", "val/acc", "train/acc_last"]
+_Loss = Literal["test/loss_last", "train/loss_last"]
+_Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/trainable"]
+Objective = _Accuracy | _Loss | _Cost
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
@@ -72,6 +78,19 @@ def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[s
         "time/step_s": statistics.median(steps),
         "time/training_s": sum(seconds),
     }
+
+
+def score(objective: Objective, result: dict[str, Any]) -> float:
+    """What a search over configurations maximises.
+
+    Raises:
+        UserError: If the result has no such number, such as ``val/acc`` without a ``val`` split.
+    """
+    value = result.get(objective)
+    if not isinstance(value, int | float):
+        hint = "For val/acc, set dataset.val_fraction or take a dataset that has a val split."
+        raise problem("objective", "the result has no such number", objective, hint)
+    return float(value)
 
 
 def environment() -> dict[str, Any]:

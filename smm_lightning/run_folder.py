@@ -44,7 +44,7 @@ class RunFolder:
 
     Args:
         path: of the folder.
-        key: of the run, see ``cli.run_key``.
+        key: of the run, see ``run_key``.
     """
 
     def __init__(self, path: Path, key: str) -> None:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from smm_lightning.assembly import build, datamodule
 from smm_lightning.errors import problem
-from smm_lightning.identity import changed_images, require_noted_images
+from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run_folder import RunFolder
 
 

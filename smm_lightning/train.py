@@ -4,6 +4,7 @@ Heavy imports wait until the command line is known to be good.
 """
 
 import logging
+import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -15,11 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from smm_lightning import cli, sweep
+from smm_lightning import sweep
 from smm_lightning.errors import RunEndedError, UserError, problem
-from smm_lightning.result import environment, summarize, write_result
-from smm_lightning.run.config import CONF, quoted
+from smm_lightning.result import environment, score, summarize, write_result
+from smm_lightning.run.config import CONF, print_config, quoted
 from smm_lightning.run.hydra_errors import errors_in_a_line, exit_with
+from smm_lightning.run.identity import identity, run_key, run_name
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals
 
@@ -38,7 +40,7 @@ def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
         UserError: For everything that a user can mend, all problems of a configuration at once.
     """
     run = folder_of(cfg)
-    if cli.further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
+    if further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
         return fit(cfg, run, alone=alone)
     finished = finished_before(cfg, run)
     if finished is None:
@@ -46,7 +48,10 @@ def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
             finished = finished_before(cfg, run)  # by a process that held the folder
             if finished is None:
                 return fit(cfg, run, alone=alone)
+    loggers = ", ".join(name for name, node in (cfg.get("logger") or {}).items() if node)
     print(f"{run.path.name} was finished before; force=true runs it again.")
+    if loggers:
+        print(f"logger={loggers} gets nothing of it; force=true logs it anew.")
     return finished
 
 
@@ -66,49 +71,51 @@ def finished_before(cfg: DictConfig, run: RunFolder) -> dict[str, Any] | None:
 
 def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
     """Build the parts in the order in which data flows, fit, test, write the result."""
-    from smm_lightning.assembly import assemble, make_logger, make_trainer
+    from smm_lightning.assembly import loggers_of, plan, trainer_of
     from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
     from smm_lightning.checkpoint import starting_point
     from smm_lightning.dataset import account
     from smm_lightning.host_memory import keep_freed_memory
-    from smm_lightning.logger import close
+    from smm_lightning.logger import closed_at_end, log_configuration
 
     keep_freed_memory()
     summary: dict[str, Any] = {}
-    stall_s = 60 * cli.positive(cfg, "stall_minutes")
-    with RunSignals(stall_s, alone=alone) as signals, sweep.threads(cfg.threads):
-        parts = assemble(cfg)
-        if cfg.force and not cli.further_rank() and not cfg.trainer.get("fast_dev_run"):
+    planned = plan(cfg)
+    with RunSignals(60 * cfg.stall_minutes, alone=alone) as signals, sweep.threads(cfg.threads):
+        recorder = EpochRecorder(run.path / "epochs.csv")
+        loggers = loggers_of(cfg)
+        trainer = trainer_of(cfg, [SaveBeforeEnd(signals), recorder], loggers)
+        parts = planned.carry_out()
+        if cfg.objective == "val/acc" and "val" not in parts.data.evaluation_splits:
+            score(cfg.objective, {})  # says what is missing before the training, not after it
+        if cfg.force and not further_rank() and not cfg.trainer.get("fast_dev_run"):
             run.begin_anew()
         start = starting_point(run.checkpoint, cfg.ckpt_path, cfg.epochs, anew=cfg.force)
-        recorder = EpochRecorder(run.path / "epochs.csv")
-        logger = make_logger(cfg)
-        trainer = make_trainer(cfg, parts, [SaveBeforeEnd(signals), recorder], logger)
-        try:
+        with closed_at_end(loggers, summary):
+            log_configuration(loggers, cfg)
             if trainer.is_global_zero:
                 if not sweep.is_job():
-                    cli.print_config(cfg)
+                    print_config(cfg)
                 print("\n".join(account.lines(parts.data.images, parts.data.overlaps)))
             signals.watch(lambda: parts.data.batches_prepared)
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
             last = recorder.history[-1] if recorder.history else {}
             if "test/acc" not in last:  # the last epoch was not tested
                 last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
-            summary = {**summarize(recorder.history, last), **parts.module.describe()}
+            summary |= {**summarize(recorder.history, last), **parts.module.describe()}
             summary["data/images"] = parts.data.image_counts
             summary |= {
                 **parts.data.taken,
                 "in_two_splits": [asdict(overlap) for overlap in parts.data.overlaps],
             }
-        finally:
-            close(logger, summary, failed=not summary)
     result = {
         "run_key": run.key,
-        "run_name": cli.run_name(cfg),
+        "run_name": run_name(cfg),
         "seed": cfg.seed,
         **summary,
         "history": recorder.history,
         "environment": environment(),
+        "identity": identity(cfg),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
     if trainer.is_global_zero and not cfg.trainer.get("fast_dev_run"):
@@ -118,7 +125,13 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
 
 def folder_of(cfg: DictConfig) -> RunFolder:
     """The folder of this configuration."""
-    return RunFolder(Path(cfg.paths.run), cli.run_key(cfg))
+    return RunFolder(Path(cfg.paths.run), run_key(cfg))
+
+
+def further_rank() -> bool:
+    """Whether this process is a rank other than the first of a run on several devices."""
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return any(os.environ.get(name, "0") != "0" for name in names)
 
 
 def started_as() -> str:
@@ -137,8 +150,14 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
     if cfg.trainer.get("fast_dev_run") or sweep.is_job():
         return
     folder = Path(cfg.paths.run)
-    kept = [word for word in overrides if word.split("=")[0] not in ("epochs", "ckpt_path")]
-    more = [*kept, f"epochs={2 * cfg.epochs}", f"ckpt_path={quoted(str(folder / 'last.ckpt'))}"]
+    replaced = ("epochs", "ckpt_path", "force")
+    kept = [word for word in overrides if word.split("=")[0] not in replaced]
+    more = [
+        *kept,
+        *(["force=false"] if cfg.force else []),
+        f"epochs={2 * cfg.epochs}",
+        f"ckpt_path={quoted(str(folder / 'last.ckpt'))}",
+    ]
     print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")
     print(f"continue      {started_as()} {shlex.join(more)}")
 
@@ -154,7 +173,7 @@ def job(cfg: DictConfig) -> float | None:
         if shared and cfg.isolated:
             finished = finished_before(cfg, run)
             print(f"\n{run.path.name}{': finished before' if finished else ''}", flush=True)
-            return cli.score(cfg, finished or sweep.run_alone(overrides, run))
+            return score(cfg.objective, finished or sweep.run_alone(overrides, run))
         if shared and cfg.trainer.devices != 1:
             # Lightning starts further ranks with the sweep's own command line.
             cure = "Use isolated=true (a process for each job), or trainer.devices=1."
@@ -175,12 +194,11 @@ def job(cfg: DictConfig) -> float | None:
         logging.getLogger(__name__).exception("this run failed")
         raise
     print_closing_lines(cfg, result, overrides)
-    return cli.score(cfg, result)
+    return score(cfg.objective, result)
 
 
 def main() -> None:
     """``smm train`` and ``python train.py``."""
     sweep.end_with_the_sweep()
-    cli.register_resolvers()
     with errors_in_a_line():
         job()

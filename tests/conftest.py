@@ -6,7 +6,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from smm_lightning import cli
 from smm_lightning.grid import expand
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +31,6 @@ def expanded():
 @pytest.fixture
 def composed(tmp_path):
     """Compose a configuration whose runs lie in the test's own folder."""
-    cli.register_resolvers()
 
     def compose_with(*overrides):
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -57,8 +57,9 @@ class AskedToEnd(Callback):
 def overrides(kinds, **at):
     """Of a command line: the faults by seed."""
     by_seed = ",".join(f"{seed}:{kind}" for seed, kind in kinds.items())
-    where = [f"+logger.{name}={number}" for name, number in at.items()]
-    return ["+logger._target_=tests.faults.Faults", f"+logger.kinds={{{by_seed}}}", *where]
+    where = [f"+logger.faults.{name}={number}" for name, number in at.items()]
+    kinds = f"+logger.faults.kinds={{{by_seed}}}"
+    return ["+logger.faults._target_=tests.faults.Faults", kinds, *where]
 
 
 def do(kind, folder):

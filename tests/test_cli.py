@@ -1,14 +1,16 @@
 """Bad input: a clear line for every problem, a non-zero exit, no traceback, nothing left."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
 
-from smm_lightning import cli
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.hydra_errors import explain
 from tests.test_train import ROOT, SMALL, run_program
@@ -17,7 +19,6 @@ CONF = ROOT / "conf"
 
 
 def composed(arguments):
-    cli.register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", arguments)
 
@@ -89,7 +90,7 @@ def test_errors_of_the_program_itself_stay_what_they_are():
         ["backbone=timm", "backbone.model=resnet10t"],
         ["hydra/launcher=basic", "hydra.verbose=true", "~callbacks"],
         ["experiment=cifar10_subset", "dataset.source.root=a folder/x", "method=smm"],
-        ["trainer=ddp", "trainer.strategy=ddp_spawn", "optimizer.milestones=[2,5]"],
+        ["trainer=ddp", "trainer.strategy=ddp_spawn", "scheduler.milestones=[2,5]"],
         ["+vars.mine=3"],
     ],
 )
@@ -118,7 +119,7 @@ def test_sweeps_that_run_nothing_or_a_run_twice_are_refused(arguments, message, 
     [
         (("--cfg", "job"), "fused_attention: null"),
         (("--cfg", "job", "--resolve"), "max_epochs: 5"),
-        (("--cfg", "job", "--package", "optimizer"), "milestones: short"),
+        (("--cfg", "job", "--package", "scheduler"), "milestones: short"),
         (("--info", "defaults"), "| method/smm "),
         (("--info", "searchpath"), "| main"),
     ],
@@ -128,6 +129,73 @@ def test_hydras_own_flags_work(flags, expected, tmp_path):
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("method=sm", "method=smm_patch4"), ("optimizer.gr", "optimizer.groups.")],
+)
+def test_the_shell_completes_choices_and_fields(typed, offered, tmp_path):
+    done = run_program("-sc", "install=bash", cwd=tmp_path)
+    assert "hydra_bash_completion" in done.stdout
+    line = f"python train.py {typed}"
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = run_program("-sc", "query=bash", cwd=tmp_path, **asked)
+    assert offered in done.stdout, done.stderr
+
+
+def test_a_dataset_from_outside_is_one_file(tmp_path):
+    """Facts and all, for training and for ``prepare``."""
+    from tests.dataset import miniatures
+
+    miniatures.make_coop("dtd", tmp_path / "data")
+    text = (ROOT / "conf/dataset/dtd.yaml").read_text()
+    mine = text.replace("name: dtd", "name: mine").replace("batch_size: 64", "batch_size: 4")
+    (tmp_path / "own/dataset").mkdir(parents=True)
+    (tmp_path / "own/dataset/mine.yaml").write_text(mine)
+    options = ("--config-dir", "own", "dataset=mine", "backbone=tiny", "trainer=cpu", "epochs=1")
+    done = run_program(*options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("runs/mine-smm-tiny-ilm-s0-*/result.json"))
+    command = [sys.executable, "-m", "smm_lightning", "prepare", "own/dataset/mine.yaml"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False
+    )
+    assert "mine: train 12, in Table 6 2820" in done.stdout, done.stderr
+
+
+def test_the_settings_of_one_machine_are_in_a_file_that_git_ignores(composed_with_local):
+    cfg = composed_with_local("# @package _global_\npaths:\n  data: /fast/disk\n")
+    assert cfg.paths.data == "/fast/disk"
+
+
+@pytest.fixture
+def composed_with_local(tmp_path):
+    """Compose with a copy of ``conf`` that has a ``local/default.yaml``."""
+    import shutil
+
+    def compose_with(text):
+        shutil.copytree(CONF, tmp_path / "conf")
+        (tmp_path / "conf/local").mkdir()
+        (tmp_path / "conf/local/default.yaml").write_text(text)
+        with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+            return compose("train")
+
+    return compose_with
+
+
+def test_the_example_of_a_script_of_ones_own_runs(tmp_path):
+    script = ROOT / "docs/examples/train_from_python.py"
+    command = [sys.executable, str(script), *SMALL, "paths.root=mine"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for expected in ("epoch 2/2", "was finished before"):
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    assert re.search(r"digits-smm-tiny-ilm-s0-\w{8}: \d+.\d % on the test images", done.stdout)
 
 
 def test_sweeps_of_every_form_run(tmp_path):
@@ -162,13 +230,13 @@ def test_a_folder_of_ones_own_adds_choices_and_configurations(tmp_path):
             ["method.patch_size=3", "dataset.batch_size=0"],
             ["method.patch_size", "dataset.batch_size"],
         ),
-        (["trainer=gpu"], ["trainer.devices"]),
+        (["trainer=gpu"], ["trainer"]),
         (["ckpt_path=nowhere.ckpt"], ["ckpt_path"]),
         (["trainer.max_epochs=3"], ["trainer.max_epochs"]),
         (["+trainer.max_steps=10"], ["trainer.max_steps"]),
         (
-            ["optimizer.pattern.lr=fast", "seed=one", "method.patch_size=big"],
-            ["optimizer.pattern.lr", "seed", "method"],
+            ["optimizer.groups.pattern.lr=fast", "seed=one", "method.patch_size=big"],
+            ["optimizer.groups.pattern.lr", "seed", "method.patch_size"],
         ),
     ],
 )
@@ -212,8 +280,6 @@ def test_messages_name_the_value_and_the_cure():
 
 
 def test_multirun_script_lists_its_experiments(tmp_path):
-    import subprocess
-
     done = subprocess.run(
         ["bash", str(ROOT / "multirun.sh")], capture_output=True, text=True, check=False
     )

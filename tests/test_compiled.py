@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from smm_lightning.assembly import assemble, make_trainer
+from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.callbacks import EpochRecorder
 from smm_lightning.compiled import Compiled
 
@@ -13,7 +13,7 @@ SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=n
 def trained(composed, *options):
     cfg = composed(*SMALL, "trainer.precision=64-true", *options)
     parts, recorder = assemble(cfg), EpochRecorder(None)
-    make_trainer(cfg, parts, [recorder], None).fit(parts.module, datamodule=parts.data)
+    trainer_of(cfg, [recorder]).fit(parts.module, datamodule=parts.data)
     return parts.module, recorder.history[-1]
 
 

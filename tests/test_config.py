@@ -1,6 +1,5 @@
 """Every YAML file composes and builds; a new file is tested without touching this one."""
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -8,12 +7,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from smm_lightning import cli
-from smm_lightning.assembly import assemble, build
+from smm_lightning.assembly import assemble, build, plan, trainer_of
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.dataset import ImageDataModule
+from smm_lightning.errors import UserError
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
+from smm_lightning.prepare import known_datasets, node_of
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("dataset", "method", "backbone", "mapping")
@@ -110,7 +110,7 @@ def test_backbone_builds(composed, choice):
     cfg = composed(
         f"backbone={choice}", "backbone.pretrained=false" if choice != "tiny" else "seed=0"
     )
-    spec = build(cfg, "backbone", name=cfg.backbone.name)
+    spec = build(cfg, "backbone")
     assert isinstance(spec, BackboneSpec)
     if choice != "vit_b32":  # half a gigabyte; built in tests/backbone
         backbone = spec.build()
@@ -136,7 +136,7 @@ SEEN = {
 def test_backbone_sees_images_as_in_its_training(composed, choice):
     """A new backbone gets its row here; the numbers are those of its origin, not of this code."""
     cfg = composed(f"backbone={choice}")
-    spec = build(cfg, "backbone", name=cfg.backbone.name)
+    spec = build(cfg, "backbone")
     assert (spec.mean, spec.std, spec.image_size) == SEEN[choice]
     method = build(cfg, "method", image_size=32, mean=spec.mean, std=spec.std)
     grey = torch.full((1, 3, 32, 32), 0.6)
@@ -152,22 +152,8 @@ def test_dataset_builds(composed, choice):
     assert isinstance(build(cfg, "dataset", size=32), ImageDataModule)
 
 
-def test_every_dataset_of_the_catalog_has_its_file(composed):
-    from smm_lightning.catalog import CATALOG
-
-    assert CATALOG.keys() | {"digits", "imagefolder", "hub", "cifar10_subset"} == set(
-        choices("dataset")
-    )
-    for name, facts in CATALOG.items():
-        cfg = composed(f"dataset={name}", "method=pad").dataset
-        chosen = (cfg.name, cfg.batch_size, cfg.native_size, cfg.augmentation)
-        assert chosen == (name, facts.batch_size, facts.native_size, "paper")
-
-
-def test_the_catalog_is_table_6():
+def test_the_datasets_of_the_paper_are_table_6():
     """Against the table as it is printed: name, native size, train, test, classes, batch size."""
-    from smm_lightning.catalog import CATALOG
-
     printed = """
         cifar10 32 50000 10000 10 256    cifar100 32 50000 10000 100 256
         svhn 32 73257 26032 10 256       gtsrb 32 39209 12630 43 256
@@ -176,18 +162,22 @@ def test_the_catalog_is_table_6():
         sun397 128 15888 19850 397 256   eurosat 128 13500 8100 10 256
         oxfordpets 128 2944 3669 37 64   stanfordcars 128 6509 8041 196 256
     """
-    rows = [
-        (name, *map(int, numbers))
+    rows = {
+        name: tuple(map(int, numbers))
         for name, *numbers in zip(*[iter(printed.split())] * 6, strict=True)
-    ]
-    facts = CATALOG.values()
-    ours = [(f.name, f.native_size, f.train, f.test, f.classes, f.batch_size) for f in facts]
+    }
+    ours = {}
+    for name, file in known_datasets().items():
+        node = node_of(file, "data")
+        facts = [node["facts"][key] for key in ("train", "test", "classes")]
+        ours[node["name"]] = (node["native_size"], *facts, node["batch_size"])
+        assert (name, node["augmentation"]) == (node["name"], "paper")
     assert ours == rows
 
 
 def test_the_papers_protocol(composed):
     cfg = composed("experiment=paper", "dataset=dtd")
-    assert (cfg.epochs, cfg.optimizer.milestones, cfg.backbone.name) == (
+    assert (cfg.epochs, cfg.scheduler.milestones, cfg.backbone.name) == (
         200,
         "paper",
         "resnet18",
@@ -208,147 +198,116 @@ def test_paper_settings_of_the_backbones(composed):
     resnet, vit = composed("backbone=resnet50"), composed("backbone=vit_b32")
     assert resnet.backbone.weights_name == "IMAGENET1K_V2"
     assert composed("backbone=resnet18").backbone.weights_name == "IMAGENET1K_V1"
-    assert (resnet.method.layers, resnet.optimizer.mask_generator.lr) == (5, 0.01)
-    assert (vit.method.layers, vit.optimizer.mask_generator.lr) == (6, 0.001)
-    assert (vit.optimizer.mask_generator.decay, vit.optimizer.pattern.decay) == (1.0, 0.1)
+    assert (resnet.method.layers, resnet.optimizer.groups.mask_generator.lr) == (5, 0.01)
+    assert (vit.method.layers, vit.optimizer.groups.mask_generator.lr) == (6, 0.001)
+    assert (
+        vit.optimizer.groups.mask_generator.lr_decay,
+        vit.optimizer.groups.pattern.lr_decay,
+    ) == (1.0, 0.1)
     assert vit.backbone.image_size == 384
 
 
-def test_run_name_follows_what_decides_about_the_result(composed):
-    cfg = composed()
-    name = cli.run_name(cfg)
-    assert name.startswith("digits-smm-efficientnet_lite0-ilm-s0-")
-    for same in (
-        *("trainer=cpu", "logger=csv", "dataset.num_workers=2", "force=true", "threads=1"),
-        *("compiled=true", "fused_attention=false", "backbone.folded=false"),
-        *("backbone.channels_last=false", "backbone.fast_stem=false"),
-        *("dataset.evaluation_batch_size=7", "trainer.devices=2"),
-    ):
-        assert cli.run_name(composed(same)) == name, same
-    for other in (
-        "seed=1",
-        "method=full",
-        "epochs=3",
-        "optimizer.pattern.lr=0.1",
-        "mapping=flm",
-        "ckpt_path=x",
-        "trainer.precision=64-true",
-        "optimizer.mask_generator.lr=0.1",
-        "+something.new=1",
-        "+trainer.gradient_clip_val=1",
-    ):
-        assert cli.run_name(composed(other)) != name, other
-    assert cfg.paths.run.endswith(name)
-
-
-def test_rates_of_what_a_method_has_not_are_no_part_of_its_key(composed):
-    def same(method, *overrides):
-        return cli.run_name(composed(method, *overrides)) == cli.run_name(composed(method))
-
-    for method in ("pad", "narrow", "medium", "full"):
-        assert same(f"method={method}", "optimizer.mask_generator.lr=0.1")
-        assert not same(f"method={method}", "optimizer.pattern.lr=0.1")
-    assert same("method=only_mask", "optimizer.pattern.lr=0.1")
-    assert not same("method=only_mask", "optimizer.mask_generator.decay=0.5")
-
-
-def test_variables_that_change_the_trainer_unseen_are_refused(composed, monkeypatch):
-    from smm_lightning.errors import UserError
-
-    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
-    with pytest.raises(UserError, match=r"PL_TRAINER_MAX_EPOCHS: changes the trainer unseen .got"):
-        assemble(composed("backbone=tiny"))
-
-
-def callback(target, name="more"):
-    return f"+callbacks.{name}._target_={target}"
-
-
-LIGHTNINGS = "lightning.pytorch.callbacks"
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "callbacks=none",
-        "callbacks.last.every_n_steps=3",
-        callback("smm_lightning.callbacks.Panels"),
-        callback(f"{LIGHTNINGS}.LearningRateMonitor"),
-        callback(f"{LIGHTNINGS}.model_summary.ModelSummary"),
-    ],
-)
-def test_callbacks_that_watch_are_no_part_of_the_run_key(composed, override):
-    assert cli.run_name(composed(override)) == cli.run_name(composed())
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(f"{LIGHTNINGS}.{name}" for name in ("EarlyStopping", "Timer", "WeightAveraging")),
-        f"{LIGHTNINGS}.StochasticWeightAveraging",
-        "my_package.MyCallback",
-        "elsewhere.LastCheckpoint",
-    ],
-)
-def test_callbacks_that_may_act_on_training_are_part_of_the_run_key(composed, target):
-    found = composed(callback(target))
-    assert cli.run_name(found) != cli.run_name(composed())
-    other_setting = composed(callback(target), "+callbacks.more.patience=3")
-    assert cli.run_name(other_setting) != cli.run_name(found)
-
-
-def test_every_callback_that_is_said_to_watch_exists():
-    from smm_lightning.identity import _WATCHING
-
-    for package, names in _WATCHING.items():
-        for name in names:
-            assert hasattr(importlib.import_module(package.rstrip(".")), name), name
-
-
-def test_all_problems_of_a_configuration_are_found_together(composed):
-    from smm_lightning.errors import UserError
-
+def test_all_problems_of_values_are_found_together(composed):
     cfg = composed(
         "backbone=tiny",
+        "backbone.image_size=4",
         "method.patch_size=7",
+        "method.channels=2",
+        "method.interpolation=bilinea",
+        "mapping.refresh=epochs",
         "dataset.batch_size=0",
-        "optimizer.pattern.lr=-1",
-        "optimizer.milestones=papr",
+        "dataset.evaluation_batch_size=0",
+        "dataset.num_workers=-1",
+        "dataset.val_fraction=1.0",
+        "dataset.augmentation=papr",
+        "dataset.residency=moon",
+        "dataset.train_images=-1",
+        "dataset.shots=0",
+        "optimizer.groups.pattern.lr=-1",
+        "scheduler.milestones=papr",
+        "loss.label_smoothing=1",
+        "trainer.precision=bf16-mixd",
+        "compiled=perhaps",
+        "fused_attention=2",
         "seed=-3",
-        "trainer.precision=16-mixed",
-        "trainer.accelerator=cpu",
-        "+trainer.overfit_batches=2",
     )
     with pytest.raises(UserError) as error:
-        assemble(cfg)
-    assert sorted(line.split(":")[0] for line in error.value.problems) == [
-        "dataset.batch_size",
-        "method.patch_size",
-        "optimizer.milestones",
-        "optimizer.pattern.lr",
-        "seed",
-        "trainer.overfit_batches",
-        "trainer.precision",
-    ]
-
-
-def test_unknown_speed_settings_are_refused(composed):
-    from smm_lightning.errors import UserError
-
-    cfg = composed("backbone=tiny", "compiled=perhaps", "trainer.precision=bf16-mixd")
-    cfg.fused_attention = 2
-    with pytest.raises(UserError) as error:
-        assemble(cfg)
+        plan(cfg)
     assert sorted(error.value.problems) == [
-        "compiled: must be true, false or null (got 'perhaps').",
-        "fused_attention: must be true, false or null (got 2).",
-        "trainer.precision: unknown (got 'bf16-mixd'). Did you mean 'bf16-mixed'? Known: "
-        "16-mixed, 16-true, 32-true, 64-true, auto, bf16-mixed, bf16-true.",
+        "backbone.image_size: must be at least 8 (got 4).",
+        "compiled: must be a valid boolean or null (got 'perhaps').",
+        "dataset.augmentation: must be 'paper', 'no_flip' or 'none' (got 'papr'). "
+        "Did you mean 'paper'?",
+        "dataset.batch_size: must be at least 1 (got 0).",
+        "dataset.evaluation_batch_size: must be at least 1 or null (got 0).",
+        "dataset.num_workers: must be at least 0 or null (got -1).",
+        "dataset.residency: must be 'auto', 'device', 'memory' or 'disk' (got 'moon').",
+        "dataset.shots: must be at least 1 or null (got 0).",
+        "dataset.train_images: must be above 0 or null (got -1).",
+        "dataset.val_fraction: must be below 1 (got 1.0).",
+        "fused_attention: must be a valid boolean or null (got 2).",
+        "loss.label_smoothing: must be below 1 (got 1).",
+        "mapping.refresh: must be 'never', 'once', 'epoch' or 'running' (got 'epochs'). "
+        "Did you mean 'epoch'?",
+        "method.channels: must be 1 or 3 (got 2).",
+        "method.interpolation: must be 'patchwise', 'bilinear' or 'bicubic' (got 'bilinea'). "
+        "Did you mean 'bilinear'?",
+        "method.patch_size: must be a power of two (got 7).",
+        "optimizer.groups.pattern.lr: must be above 0 (got -1).",
+        "scheduler.milestones: must be 'paper', 'published' or 'short' or a valid list "
+        "(got 'papr'). Did you mean 'paper'?",
+        "seed: must be at least 0 (got -3).",
+        "trainer.precision: must be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', "
+        "'16-true', '64-true', '16', 'bf16', '32', '64', 16, 32 or 64 (got 'bf16-mixd'). "
+        "Did you mean 'bf16-mixed'?",
     ]
+
+
+def test_what_does_not_fit_together_is_found_together(composed):
+    cfg = composed(
+        "backbone=tiny",
+        "+backbone.weights=nowhere.pt",
+        "method.patch_size=16",
+        "method.layers=3",
+        "dataset.shots=3",
+        "dataset.train_images=9",
+        "scheduler.milestones=[3,2]",
+        "ckpt_path=nowhere.ckpt",
+    )
+    with pytest.raises(UserError) as error:
+        plan(cfg)
+    assert sorted(line.split(":")[0] for line in error.value.problems) == [
+        "backbone.weights",
+        "ckpt_path",
+        "dataset.shots",
+        "scheduler.milestones",
+    ]
+    with pytest.raises(UserError, match=r"method.patch_size: needs 4 poolings, and 3 layers"):
+        plan(composed("backbone=tiny", "method.patch_size=16", "method.layers=3"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.precision=16-mixed", r"trainer.precision: CPUs have no float16 autocast"),
+        ("+trainer.overfit_batches=2", r"trainer.overfit_batches: is not for .*debug=overfit"),
+        ("+trainer.max_steps=2", r"trainer.max_steps: is not for runs .*epochs sets the length"),
+        ("+trainer.accumulate_grad_batches=2", r"trainer.accumulate_grad_batches: .*BatchNorm"),
+        ("trainer.accelerator=warp", r"trainer: Lightning refuses it .*invalid accelerator"),
+        ("trainer.strategy=ddq", r"trainer: Lightning refuses it"),
+    ],
+)
+def test_what_the_trainer_refuses_is_a_line(composed, override, message):
+    with pytest.raises(UserError, match=message):
+        trainer_of(composed("backbone=tiny", "trainer=cpu", override))
+
+
+def test_short_names_of_precisions_are_lightnings(composed):
+    for short, long in (("bf16", "bf16-mixed"), ("32", "32-true"), ("64", "64-true")):
+        cfg = composed("backbone=tiny", "trainer=cpu", f"trainer.precision={short}")
+        assert trainer_of(cfg).precision == long
 
 
 def test_more_classes_than_the_backbone_has_are_refused(composed):
-    from smm_lightning.errors import UserError
-
     with pytest.raises(UserError, match=r"10 target classes cannot each have one of 9"):
         assemble(composed("backbone=tiny", "backbone.classes=9"))

@@ -58,7 +58,7 @@ class Questions(TorchDispatchMode):
 def test_a_training_step_asks_the_device_nothing(composed, refresh):
     import lightning as L
 
-    from smm_lightning.assembly import assemble, make_trainer
+    from smm_lightning.assembly import assemble, trainer_of
 
     cfg = composed(
         "backbone=tiny", "trainer=cpu", "epochs=1", "callbacks=none", f"mapping.refresh={refresh}"
@@ -80,5 +80,5 @@ def test_a_training_step_asks_the_device_nothing(composed, refresh):
     with Questions() as control:
         assert torch.ones(1).item() == 1
     assert control.found == ["_local_scalar_dense"]
-    make_trainer(cfg, parts, [Watch()], None).fit(parts.module, datamodule=parts.data)
+    trainer_of(cfg, [Watch()]).fit(parts.module, datamodule=parts.data)
     assert questions.found == []

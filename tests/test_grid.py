@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smm_lightning import cli
 from smm_lightning.assembly import build
 from smm_lightning.errors import UserError
 from smm_lightning.grid import CONF, expand
+from smm_lightning.run.identity import run_name
 from smm_lightning.run_folder import State
 from smm_lightning.status import print_states
 
@@ -56,7 +56,7 @@ def test_expansion_is_hydras_own(experiment, expanded):
         for job in jobs[:: max(1, len(jobs) // 6)]:
             composed = compose("train", [f"experiment={experiment}", *job.overrides])
             assert composed == job.config
-            assert cli.run_name(composed) == job.run.path.name
+            assert run_name(composed) == job.run.path.name
 
 
 def test_tables_share_their_runs(expanded):
@@ -75,9 +75,9 @@ def test_tables_share_their_runs(expanded):
 def test_every_grid_of_the_paper_decays_where_the_text_says(expanded, name):
     for job in expanded(name):
         config = job.config
-        assert config.optimizer.milestones == "paper"
+        assert config.scheduler.milestones == "paper"
         if name != "table5":  # which compares times
-            assert build(config, "optimizer").milestones == [100, 145]
+            assert build(config, "scheduler").milestones == [100, 145]
 
 
 def test_every_run_of_table_1_follows_the_paper(expanded):

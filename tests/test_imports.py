@@ -7,54 +7,51 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "smm_lightning"
 CONCEPTS = {"dataset", "method", "backbone", "mapping"}
-BASICS = {"device", "errors", "files"}
+BASICS = {"device", "errors", "files", "ranges"}
 ALLOWED = {
     "errors": set(),
-    "identity": {"errors"},
-    "catalog": set(),
     "files": {"errors"},
     "host_memory": set(),
-    "result": {"files"},
-    "run": {"errors"},
+    "ranges": set(),
+    "result": {"errors", "files"},
+    "run": {"errors", "ranges", "result"},
     "run_folder": BASICS | {"result"},
     "signals": set(),
     "sweep": {"errors", "run_folder", "signals"},
-    "cli": {"catalog", "errors", "identity"},
-    "grid": {"cli", "errors", "run", "run_folder"},
-    "status": {"cli", "grid", "run_folder"},
-    "report": BASICS | {"cli", "grid", "identity", "result"},
+    "grid": {"errors", "run", "run_folder"},
+    "status": {"grid", "run_folder"},
+    "report": BASICS | {"grid", "result", "run"},
     "logger": set(),
     "checkpoint": {"errors"},
     "checkpoint_io": {"checkpoint", "files"},
     "finite_loss": {"errors"},
     "device": set(),
     "compiled": set(),
-    "optimizer": {"errors"},
+    "loss": {"errors", "ranges"},
+    "optimizer": {"errors", "ranges"},
+    "trainer": {"checkpoint_io", "errors", "ranges"},
     **dict.fromkeys(CONCEPTS, BASICS),
-    "dataset": BASICS | {"catalog"},
-    "prepare": {"catalog", "dataset", "errors"},
-    "benchmark": CONCEPTS | {"host_memory", "module", "optimizer", "predict", "prompt", "device"},
+    "prepare": {"dataset", "errors", "run"},
+    "benchmark": CONCEPTS
+    | {"device", "host_memory", "loss", "module", "optimizer", "predict", "prompt"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "loop_batches", "mapping", "method"},
     "loop_batches": {"errors"},
-    "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier"},
-    "export": {"classifier", "cli", "errors", "files", "prompt"},
-    "predict": BASICS | {"cli", "dataset", "export", "host_memory", "prompt", "device"},
-    "dashboard": {"cli", "errors"},
+    "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier", "run"},
+    "export": {"classifier", "errors", "files", "prompt"},
+    "predict": BASICS | {"dataset", "export", "host_memory", "prompt", "device"},
+    "dashboard": {"errors"},
     "figures": BASICS
-    | {"dataset", "identity"}
-    | {"assembly", "checkpoint", "cli", "host_memory", "mapping", "report", "result", "views"},
-    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "identity", "optimizer"},
-    "same_images": {"assembly", "errors", "identity", "run_folder"},
-    "assembly": CONCEPTS
-    | {"errors", "module", "optimizer", "device"}
-    | {"callbacks", "checkpoint", "checkpoint_io"},
+    | {"dataset", "run"}
+    | {"assembly", "checkpoint", "host_memory", "mapping", "report", "result", "views"},
+    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "optimizer", "run"},
+    "same_images": {"assembly", "errors", "run", "run_folder"},
+    "assembly": CONCEPTS | {"checkpoint", "device", "errors", "module", "run", "trainer"},
     "train": {
         "assembly",
         "callbacks",
         "checkpoint",
-        "cli",
         "dataset",
         "errors",
         "host_memory",
@@ -101,7 +98,7 @@ def test_there_is_no_drawer_for_everything():
 
 def test_the_command_line_loads_no_torch():
     code = (
-        "import sys; from smm_lightning import cli, train; cli.register_resolvers(); "
+        "import sys; from smm_lightning import train; "
         "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run(

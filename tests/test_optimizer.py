@@ -1,15 +1,42 @@
-import math
+from functools import partial
 
 import pytest
 import torch
 
+from smm_lightning.assembly import plan
 from smm_lightning.errors import UserError
-from smm_lightning.optimizer import GroupSettings, OptimizerSpec, resolve_milestones
+from smm_lightning.loss import CrossEntropy
+from smm_lightning.optimizer import (
+    Constant,
+    Cosine,
+    Group,
+    GroupedOptimizer,
+    Milestones,
+    build_schedule,
+    resolve_milestones,
+)
 from tests.reference import equations
 
 
-def spec(epochs=8, milestones="published", pattern=(0.01, 0.1), generator=(0.001, 1.0)):
-    return OptimizerSpec(epochs, milestones, GroupSettings(*pattern), GroupSettings(*generator))
+def grouped(algorithm=torch.optim.Adam, **groups):
+    return GroupedOptimizer(algorithm, {name: Group(*values) for name, values in groups.items()})
+
+
+def weight():
+    return [torch.nn.Parameter(torch.zeros(1))]
+
+
+def rates(schedule, epochs, **groups):
+    """By group, of every epoch."""
+    optimizer = grouped(**groups).build({name: weight() for name in groups})
+    built = build_schedule(schedule, optimizer)
+    found = {name: [] for name in groups}
+    for _ in range(epochs):
+        for group in optimizer.param_groups:
+            found[group["name"]].append(group["lr"])
+        optimizer.step()
+        built.step()
+    return found
 
 
 def test_milestones_of_the_paper_and_of_its_code():
@@ -20,44 +47,107 @@ def test_milestones_of_the_paper_and_of_its_code():
 
 
 @pytest.mark.parametrize("milestones", ["published", "paper", [1, 2, 7]])
-def test_rates_equal_their_twin_and_torch(milestones):
-    settings = {"pattern": (0.01, 0.1), "mask_generator": (0.02, 0.5)}
-    built = spec(8, milestones, settings["pattern"], settings["mask_generator"])
-    weights = {name: [torch.nn.Parameter(torch.zeros(1))] for name in settings}
-    adam, schedule = built.build(weights)
-    found = {name: [] for name in settings}
-    for _ in range(8):
-        for group in adam.param_groups:
-            found[group["name"]].append(group["lr"])
-        adam.step()
-        schedule.step()
-    for name, (lr, decay) in settings.items():
-        expected = equations.learning_rates(lr, decay, built.milestones, 8)
+def test_rates_equal_their_twin(milestones):
+    groups = {"pattern": (0.01, 0.1), "mask_generator": (0.02, 0.5)}
+    schedule = Milestones(8, milestones)
+    found = rates(schedule, 8, **groups)
+    for name, (lr, decay) in groups.items():
+        expected = equations.learning_rates(lr, decay, schedule.milestones, 8)
         assert found[name] == pytest.approx(expected)
 
 
-def test_groups_may_be_fewer_than_settings():
-    adam, _ = spec().build({"mask_generator": [torch.nn.Parameter(torch.zeros(1))]})
-    assert [(group["name"], group["lr"]) for group in adam.param_groups] == [
-        ("mask_generator", 0.001)
-    ]
+def test_a_cosine_falls_from_the_rate_towards_nothing_and_equals_torchs():
+    found = rates(Cosine(8), 8, pattern=(0.01,))["pattern"]
+    torchs = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=8)
+    assert found == pytest.approx(rates(torchs, 8, pattern=(0.01,))["pattern"])
+    assert found[0] == 0.01
+    assert 0 < found[-1] < 0.001
+
+
+def test_warm_up_rises_in_a_line_before_any_schedule():
+    assert rates(Constant(3), 5, pattern=(0.4,))["pattern"] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.4]
+    )
+    found = rates(Cosine(10, warmup_epochs=2), 10, pattern=(1.0,))["pattern"]
+    assert found[:3] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert found[3:] == pytest.approx(rates(Cosine(8), 8, pattern=(1.0,))["pattern"][1:])
+    stepped = rates(Milestones(6, [4], warmup_epochs=1), 6, pattern=(1.0, 0.1))["pattern"]
+    assert stepped == pytest.approx([0.5, 1, 1, 1, 0.1, 0.1])
+
+
+def test_groups_may_be_fewer_than_settings_and_not_more():
+    found = grouped(pattern=(0.1,), mask_generator=(0.001,)).build({"mask_generator": weight()})
+    assert [(g["name"], g["lr"]) for g in found.param_groups] == [("mask_generator", 0.001)]
+    with pytest.raises(UserError, match=r"optimizer.groups: has no settings of .got 'head'"):
+        grouped(pattern=(0.1,)).build({"pattern": weight(), "head": weight()})
+
+
+@pytest.mark.parametrize(("algorithm", "fused"), [("Adam", True), ("SGD", True), ("Adamax", None)])
+def test_steps_are_one_kernel_where_the_algorithm_has_it(algorithm, fused):
+    made = grouped(getattr(torch.optim, algorithm), pattern=(0.1,)).build({"pattern": weight()})
+    assert made.param_groups[0].get("fused") is fused
 
 
 @pytest.mark.parametrize(
-    ("arguments", "field"),
+    ("milestones", "words"),
     [
-        ({"epochs": 0}, "epochs"),
-        ({"pattern": (0.0, 0.1)}, "optimizer.pattern.lr"),
-        ({"pattern": (-1.0, 0.1)}, "optimizer.pattern.lr"),
-        ({"generator": (math.nan, 0.1)}, "optimizer.mask_generator.lr"),
-        ({"generator": (0.1, 0.0)}, "optimizer.mask_generator.decay"),
-        ({"milestones": "publishd"}, "optimizer.milestones"),
-        ({"milestones": [3, 2]}, "optimizer.milestones"),
-        ({"milestones": [2, 8]}, "optimizer.milestones"),
-        ({"milestones": [0, 2]}, "optimizer.milestones"),
+        ("publishd", "unknown"),
+        ([3, 2], "must increase"),
+        ([2, 8], "must lie between"),
+        ([0, 2], "must lie between"),
     ],
 )
-def test_values_out_of_range_are_refused(arguments, field):
-    with pytest.raises(UserError) as error:
-        spec(**arguments)
-    assert error.value.problems[0].startswith(f"{field}: ")
+def test_milestones_out_of_range_are_refused(milestones, words):
+    with pytest.raises(UserError, match=rf"scheduler.milestones: {words}"):
+        Milestones(8, milestones)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"],
+            r"scheduler: must be a schedule over epochs .got 'ReduceLROnPlateau'",
+        ),
+        (
+            ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.stepsize=1"],
+            r"scheduler.stepsize: no such field .got 1.. Did you mean 'step_size'",
+        ),
+        (["optimizer=sgd", "+optimizer.algorithm.nesterov=2"], r"optimizer.algorithm.nesterov:"),
+        (["optimizer.groups.pattern.lr=-1"], r"optimizer.groups.pattern.lr: must be above 0"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_anything_is_read(composed, overrides, line):
+    torchs = overrides[0].startswith("scheduler")
+    partly = ["~scheduler.epochs", "~scheduler.milestones", "~scheduler.warmup_epochs"]
+    more = [*partly, "+scheduler._partial_=true"] if torchs else []
+    with pytest.raises(UserError, match=line):
+        plan(composed("backbone=tiny", *overrides, *more))
+
+
+def test_weighted_classes_have_a_mean_weight_of_one_and_no_batch_matters():
+    counts = torch.tensor([6, 3, 1])
+    logits, targets = torch.randn(10, 3), torch.tensor([0] * 6 + [1] * 3 + [2])
+    plain, balanced = CrossEntropy(), CrossEntropy(class_weights="balanced")
+    for loss in (plain, balanced):
+        loss.prepare(counts)
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.equal(plain(logits, targets), torch.nn.functional.cross_entropy(logits, targets))
+    assert torch.allclose(balanced.weights[targets].mean(), torch.tensor(1.0))
+    per_class = torch.stack([expected[targets == c].mean() for c in range(3)])
+    assert torch.allclose(balanced(logits, targets), per_class.mean())
+    halves = [balanced(logits[part], targets[part]) for part in (slice(5), slice(5, 10))]
+    assert torch.allclose(sum(halves) / 2, balanced(logits, targets))
+    assert "weights" not in balanced.state_dict()
+
+
+def test_given_weights_are_one_for_each_class():
+    loss = CrossEntropy(class_weights=[1.0, 2.0])
+    with pytest.raises(UserError, match=r"loss.class_weights: must be one for each of the 3 cl"):
+        loss.prepare(torch.tensor([1, 1, 1]))
+
+
+def test_smoothed_labels_equal_torchs():
+    logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    torchs = torch.nn.CrossEntropyLoss(label_smoothing=0.2)
+    assert torch.equal(CrossEntropy(0.2)(logits, targets), torchs(logits, targets))

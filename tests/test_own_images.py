@@ -386,7 +386,6 @@ def test_images_of_one_object_are_never_divided(root, tmp_path):
     [
         ("(", "is no regular expression"),
         ("^x(\\d)", "fits no file name"),
-        (12, "must be a regular expression"),
     ],
 )
 def test_patterns_that_cannot_be_used(root, tmp_path, pattern, message):
@@ -476,7 +475,7 @@ def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif)
     prompt = read_prompt(run)
     write_prompt(prompt, tmp_path / "p.safetensors")
     plain = rebuild(prompt)
-    export_torch(plain, tmp_path / "p.pt2", prompt.recipe["decoding"])
+    export_torch(plain, tmp_path / "p.pt2", prompt.parts["decoding"])
     decoding = Decoding(exif == "true", "white")
     photo = tmp_path / "R/test/a/0.png"
     with Image.open(photo) as image:

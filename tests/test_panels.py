@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from smm_lightning import train as entry
-from smm_lightning.callbacks.panels import Panels, mask_statistics, picture_rows
+from smm_lightning.callbacks.panels import mask_statistics, picture_rows
 from smm_lightning.views import VIEWS
 from tests.test_train import SMALL
 
@@ -35,16 +35,17 @@ def test_rows_of_pictures_fit_together_for_smaller_images_too():
     assert {row.shape for row in rows["masks"]} == {(20, 80, 3)}
 
 
-def test_bad_numbers_are_refused():
-    with pytest.raises(ValueError, match=r"must be at least 1"):
-        Panels(every_n_epochs=0)
-
-
 def test_an_offline_wandb_run_holds_everything(composed, tmp_path, monkeypatch):
     """Read back by wandb's own tool: curves, statistics, pictures, tables, group and names."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    options = [*SMALL, "epochs=3", "logger=wandb", "logger.mode=offline", "panels_every_n_epochs=2"]
+    options = [
+        *SMALL,
+        "epochs=3",
+        "logger=wandb",
+        "logger.wandb.mode=offline",
+        "panels_every_n_epochs=2",
+    ]
     cfg = composed(*options)
     entry.train(cfg)
     wandb.teardown()  # its server would serve the programs that later tests start
@@ -58,8 +59,8 @@ def test_an_offline_wandb_run_holds_everything(composed, tmp_path, monkeypatch):
     wanted += ["test/acc_last", "test/acc_best", "best/epoch", "confusion"]
     for word in wanted:
         assert f'"{word}' in text, word
-    assert content["config"]["logger"]["group"] == "digits"
-    assert content["config"]["logger"]["id"] == cfg.paths.run.rsplit("-", 1)[1]
+    assert content["config"]["logger"]["wandb"]["group"] == "digits"
+    assert content["config"]["logger"]["wandb"]["id"] == cfg.paths.run.rsplit("-", 1)[1]
     pictures = list(file.parent.rglob("masks_[0-9]*.png"))
     assert len(pictures) == 3 * 8  # after the first, the second and the last epoch; eight classes
 
@@ -80,6 +81,36 @@ def test_a_logger_changes_no_result(composed, tmp_path):
     logged = entry.train(composed(*SMALL, "epochs=2", "logger=csv", f"paths.root={tmp_path}/other"))
     assert plain["test/acc_last"] == logged["test/acc_last"]
     assert plain["train/loss_last"] == logged["train/loss_last"]
+
+
+@pytest.mark.parametrize("chosen", [("csv", "tensorboard"), ("wandb", "csv")])
+def test_loggers_combine(composed, tmp_path, monkeypatch, chosen):
+    """Each gets everything that it can show, whatever their order."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    mode = ["logger.wandb.mode=offline"] if "wandb" in chosen else []
+    cfg = composed(*SMALL, "epochs=2", f"logger=[{','.join(chosen)}]", *mode)
+    entry.train(cfg)
+    wandb.teardown()
+    run = Path(cfg.paths.run)
+    rows = (run / "csv/metrics.csv").read_text()
+    assert {"test/acc", "time/images_per_s", "lr/pattern"} <= set(
+        rows.partition("\n")[0].split(",")
+    )
+    if "tensorboard" in chosen:
+        assert list((run / "tensorboard").glob("events*"))
+    if "wandb" in chosen:
+        assert len(list(run.rglob("masks_[0-9]*.png"))) == 2 * 8
+
+
+def test_panels_without_their_logger_do_nothing(composed):
+    panels = "+callbacks.panels._target_=smm_lightning.callbacks.WandbPanels"
+    entry.train(composed(*SMALL, "epochs=1", panels))
+
+
+def test_a_logger_on_a_finished_run_is_told_that_it_gets_nothing(composed, capsys):
+    entry.train(composed(*SMALL, "epochs=1"))
+    entry.train(composed(*SMALL, "epochs=1", "logger=csv"))
+    assert "logger=csv gets nothing of it; force=true logs it anew." in capsys.readouterr().out
 
 
 def test_the_workspace_is_whole():

@@ -139,7 +139,7 @@ def test_within_one_process_runs_leave_no_trace(monkeypatch):
 
 def test_a_sweep_within_one_process(tmp_path):
     """The second run equals one that was alone: nothing of the first is left."""
-    logger = ("logger=wandb", "logger.mode=offline")
+    logger = ("logger=wandb", "logger.wandb.mode=offline")
     done = run_program("-m", *TINY, *logger, "isolated=false", "seed=0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.rglob("run-*.wandb"))) == 2
@@ -186,4 +186,4 @@ def test_a_search_selects_on_val(tmp_path):
     found = OmegaConf.load(tmp_path / "runs/optimization_results.yaml")
     best = max(results, key=lambda result: result["val/acc"])
     assert found.best_value == best["val/acc"]
-    assert "optimizer.pattern.lr" in found.best_params
+    assert "optimizer.groups.pattern.lr" in found.best_params

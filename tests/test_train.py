@@ -199,7 +199,7 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     """Saved after a step, the last of its epoch among them; every later step is compared."""
     import lightning as L
 
-    from smm_lightning.assembly import assemble, make_trainer
+    from smm_lightning.assembly import assemble, trainer_of
 
     options = (*SMALL, "epochs=3", "dataset.augmentation=paper", "dataset.batch_size=40")
     options += (f"dataset.num_workers={workers}", "dataset.train_images=220", "callbacks=none")
@@ -219,7 +219,7 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     def run(save=None, checkpoint=None):
         cfg = composed(*options)
         parts, watch = assemble(cfg), Watch(save)
-        trainer = make_trainer(cfg, parts, [watch], None)
+        trainer = trainer_of(cfg, [watch])
         trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint)
         return watch.seen
 
@@ -243,7 +243,7 @@ def test_two_ranks_are_one(tmp_path, options):
     """
     tolerance = 5e-4 if "method=smm" in options else 1e-5
     options = (*SMALL, *options, "dataset.train_images=205", "dataset.test_images=101", "epochs=2")
-    options += ("dataset.batch_size=40", "optimizer.milestones=[1]", "trainer.precision=32-true")
+    options += ("dataset.batch_size=40", "scheduler.milestones=[1]", "trainer.precision=32-true")
     ddp = ("trainer=ddp", "trainer.accelerator=cpu", "paths.root=two")
     done = [run_program(*options, cwd=tmp_path), run_program(*options, *ddp, cwd=tmp_path)]
     for program in done:

@@ -9,10 +9,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import SampleSpecificMask
-from smm_lightning.module import ReprogrammingModule
-from smm_lightning.optimizer import GroupSettings, OptimizerSpec
+from smm_lightning.module import ReprogrammingModule, Training
+from smm_lightning.optimizer import Group, GroupedOptimizer, Milestones
 from tests.method.published import IDENTITY, load_twin, our_state
 from tests.reference import training
 
@@ -112,17 +113,18 @@ def trained(official):
     initial = {k.removeprefix("init/"): v for k, v in case.items() if k.startswith("init/")}
     initial = {name: torch.as_tensor(value) for name, value in our_state(initial).items()}
     prompt.load_state_dict(initial)
-    rate = GroupSettings(lr=0.01, decay=0.1)
+    groups = dict.fromkeys(("pattern", "mask_generator"), Group(lr=0.01, lr_decay=0.1))
+    schedule = Milestones(epochs, "published")
     module = ReprogrammingModule(
         prompt,
         backbone,
         OneToOneMapping(SOURCES, CLASSES, "epoch"),
-        OptimizerSpec(epochs, "published", rate, rate),
+        Training(GroupedOptimizer(torch.optim.Adam, groups), schedule, CrossEntropy()),
         names[:CLASSES],
         {},
         {},
     )
-    assert module.optimizer.milestones == milestones
+    assert schedule.milestones == milestones
     watch = Watch()
     trainer = L.Trainer(
         accelerator="cpu",

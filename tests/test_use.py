@@ -33,10 +33,8 @@ def trained(request, tmp_path_factory):
     """The folder of a finished run, and its module as training left it."""
     from hydra import compose, initialize_config_dir
 
-    from smm_lightning import cli
     from smm_lightning.assembly import assemble
 
-    cli.register_resolvers()
     root = tmp_path_factory.mktemp(request.param)
     options = [*SMALL, f"method={request.param}", "epochs=2", "dataset.native_size=16"]
     options += [f"paths.root={root}/runs", f"paths.banks={root}/banks"]
@@ -149,7 +147,9 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
         with pytest.raises(UserError, match=r"is damaged"):
             read_prompt(path)
     save_file({"x": torch.zeros(1)}, path, {"format": "another"})
-    with pytest.raises(UserError, match=r"is no prompt of this program .got 'another'"):
+    with pytest.raises(
+        UserError, match=r"is no prompt of this version .got 'another'.. `smm export"
+    ):
         read_prompt(path)
     save_file({"x": torch.zeros(1)}, path, {"format": FORMAT})
     with pytest.raises(UserError, match=r"is damaged"):
@@ -161,19 +161,19 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
         "smm_lightning.method.sample_specific.nn",
         "smm_lightning.method.INTERPOLATIONS",
     ):
-        recipe = {**prompt.recipe, "method": {"_target_": target}}
-        hostile = Prompt(recipe, prompt.class_names, prompt.backbone_sha256, prompt.weights)
+        parts = {**prompt.parts, "method": {"_target_": target}}
+        hostile = Prompt(parts, prompt.class_names, prompt.backbone_sha256, prompt.weights)
         with pytest.raises(UserError, match=r"method: the file names no class of this package"):
             rebuild(hostile)
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
-    del checkpoint["recipe"]["decoding"]
+    del checkpoint["parts"]["decoding"]
     torch.save(checkpoint, tmp_path / "old.ckpt")
     with pytest.raises(UserError, match=r"is a checkpoint of an older version"):
         read_prompt(tmp_path / "old.ckpt")
     fewer = {**prompt.weights}
     fewer.pop("label_mapping.index")
-    with pytest.raises(UserError, match=r"prompt: its weights do not fit its recipe"):
-        rebuild(Prompt(prompt.recipe, prompt.class_names, prompt.backbone_sha256, fewer))
+    with pytest.raises(UserError, match=r"prompt: its weights do not fit its parts"):
+        rebuild(Prompt(prompt.parts, prompt.class_names, prompt.backbone_sha256, fewer))
     with pytest.raises(UserError, match=r"backbone: these frozen weights are not those"):
         rebuild(prompt, seed=9)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smm_lightning.assembly import assemble, make_trainer
+from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.backbone import TinyNetwork
 from smm_lightning.dataset.augmentation import random_bits
 from tests.method.published import load_twin
@@ -19,8 +19,8 @@ SIZE, CLASSES, EPOCHS = 32, 10, 4
 OPTIONS = (
     *("backbone=tiny", "trainer=cpu", "trainer.precision=64-true", "callbacks=none", "seed=3"),
     *("dataset.augmentation=paper", "dataset.train_images=90", "dataset.test_images=40"),
-    *("dataset.batch_size=20", f"epochs={EPOCHS}", "optimizer.milestones=[3]"),
-    *("optimizer.pattern.lr=0.1", "optimizer.mask_generator.lr=0.1"),
+    *("dataset.batch_size=20", f"epochs={EPOCHS}", "scheduler.milestones=[3]"),
+    *("optimizer.groups.pattern.lr=0.1", "optimizer.groups.mask_generator.lr=0.1"),
     "+backbone.folded=false",  # is done in float32
 )
 
@@ -83,9 +83,9 @@ def test_a_whole_training_is_its_twin(composed, mapping):
     transform, data = parts.module.input_transform, parts.data
     spec = parts.module.backbone
     twin = twin_of(transform, spec.mean, spec.std)
-    make_trainer(cfg, parts, [watch], None).fit(parts.module, datamodule=data)
+    trainer_of(cfg, [watch]).fit(parts.module, datamodule=data)
 
-    network = TinyNetwork(name="tiny", image_size=SIZE).architecture().eval().double()
+    network = TinyNetwork(image_size=SIZE).architecture().eval().double()
     numbers = [data._banks[split].index.tolist() for split in ("train", "test")]
     epochs = training.train(
         *(twin, network, images_of(data.source.load(), *numbers, watch.batches, cfg.seed)),

@@ -21,7 +21,6 @@ class FrozenBackbone(nn.Module):
 
     Args:
         network: any classifier that returns logits; it is frozen and changed in place.
-        name: for checkpoints and reports.
         image_size: S, in pixels.
         mean: normalisation that the network was trained with.
         std: likewise.
@@ -36,7 +35,6 @@ class FrozenBackbone(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        name: str,
         image_size: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
@@ -47,7 +45,6 @@ class FrozenBackbone(nn.Module):
         fast_stem: bool = True,
     ) -> None:
         super().__init__()
-        self.name = name
         self.image_size = image_size
         self.mean = mean
         self.std = std

@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import timm
 import torch
+from annotated_types import Ge, Le
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
@@ -24,12 +26,14 @@ from smm_lightning.backbone.weights import (
     require_sha256,
 )
 from smm_lightning.errors import closest, problem
+from smm_lightning.ranges import Count, Seed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_SMALLEST = 8  # below this the strides of every network here leave nothing
+# Below 8 the strides of every network here leave nothing.
+InputSize = Annotated[int, Ge(8), Le(4096)]
 
 
 @dataclass(kw_only=True)
@@ -37,7 +41,6 @@ class BackboneSpec(ABC):
     """Facts of a frozen network, and how to build it.
 
     Args:
-        name: for checkpoints and reports.
         image_size: side S of the input, in pixels.
         pretrained: ``False`` takes random weights (tests, benchmarks).
         weights: a local file of weights, instead of the usual source.
@@ -46,11 +49,10 @@ class BackboneSpec(ABC):
         fast_stem: see :class:`FrozenBackbone`.
 
     Raises:
-        UserError: If the size cannot be used or the file does not exist.
+        UserError: If the file does not exist.
     """
 
-    name: str
-    image_size: int
+    image_size: InputSize
     pretrained: bool = True
     weights: str | None = None
     folded: bool = True
@@ -62,8 +64,6 @@ class BackboneSpec(ABC):
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded."""
-        if self.image_size < _SMALLEST:
-            raise problem("backbone.image_size", f"must be at least {_SMALLEST}", self.image_size)
         self._file = require_file(self.weights)
 
     def build(self) -> FrozenBackbone:
@@ -79,7 +79,6 @@ class BackboneSpec(ABC):
             network = self.pretrained_network() if self.pretrained else self.architecture()
         return FrozenBackbone(
             network,
-            self.name,
             self.image_size,
             self.mean,
             self.std,
@@ -114,25 +113,27 @@ class TorchvisionResNet(BackboneSpec):
     """ResNet-18 and ResNet-50 with torchvision's weights, as in the published code.
 
     Args:
+        model: torchvision's name of the network.
         weights_name: torchvision's name: ``IMAGENET1K_V1`` or ``IMAGENET1K_V2``.
     """
 
-    weights_name: str
+    model: Literal["resnet18", "resnet50"]
+    weights_name: Literal["IMAGENET1K_V1", "IMAGENET1K_V2"]
 
     def architecture(self) -> nn.Module:
         """See :meth:`BackboneSpec.architecture`."""
         from torchvision.models import get_model
 
-        network: nn.Module = get_model(self.name, weights=None)
+        network: nn.Module = get_model(self.model, weights=None)
         return network
 
     def pretrained_network(self) -> nn.Module:
         """See :meth:`BackboneSpec.pretrained_network`."""
         from torchvision.models import get_model, get_model_weights
 
-        choice = get_model_weights(self.name)[self.weights_name]
+        choice = get_model_weights(self.model)[self.weights_name]
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(choice.url).name
-        return fetched(partial(get_model, self.name, weights=choice), choice.url, str(place))
+        return fetched(partial(get_model, self.model, weights=choice), choice.url, str(place))
 
 
 @dataclass(kw_only=True)
@@ -264,7 +265,7 @@ class TimmModel(BackboneSpec):
     """
 
     model: str
-    image_size: int | None = None  # type: ignore[assignment]
+    image_size: InputSize | None = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """See :class:`BackboneSpec`."""
@@ -315,8 +316,8 @@ class TinyNetwork(BackboneSpec):
         seed: of the weights.
     """
 
-    classes: int = 20
-    seed: int = 0
+    classes: Count = 20
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         """See :class:`BackboneSpec`."""

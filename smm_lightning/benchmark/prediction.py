@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
     inputs = torch.rand(options.batch, 3, side, side, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     images = torch.rand(options.batch, 3, *2 * [classifier.input_size], device=device)
-    decoding = Decoding(**prompt.recipe["decoding"])
+    decoding = Decoding(**prompt.parts["decoding"])
     size, names = classifier.input_size, classifier.class_names
     model = Model(classifier.probabilities, size, names, decoding)
     with (

@@ -17,15 +17,16 @@ from smm_lightning.backbone import (
 )
 from smm_lightning.dataset import ImageDataModule, Listing, Source, Splits
 from smm_lightning.dataset.splits import ArraySplit
+from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import FramePrompt, InputTransform, PadPrompt, SampleSpecificMask
-from smm_lightning.module import ReprogrammingModule
-from smm_lightning.optimizer import GroupSettings, OptimizerSpec
+from smm_lightning.module import ReprogrammingModule, Training
+from smm_lightning.optimizer import Group, GroupedOptimizer, Milestones
 
 BACKBONES = {
     "efficientnet_lite0": (EfficientNetLite0, 128, {}),
-    "resnet18": (TorchvisionResNet, 224, {"weights_name": "IMAGENET1K_V1"}),
-    "resnet50": (TorchvisionResNet, 224, {"weights_name": "IMAGENET1K_V2"}),
+    "resnet18": (TorchvisionResNet, 224, {"model": "resnet18", "weights_name": "IMAGENET1K_V1"}),
+    "resnet50": (TorchvisionResNet, 224, {"model": "resnet50", "weights_name": "IMAGENET1K_V2"}),
     "vit_b32": (VisionTransformerB32, 384, {}),
     "tiny": (TinyNetwork, 32, {}),
 }
@@ -123,7 +124,7 @@ def spec_of(setting: Setting, **options: bool) -> BackboneSpec:
     """The frozen network, with random weights."""
     kind, _, fixed = BACKBONES[setting.backbone]
     arguments = {**fixed, **options, "pretrained": False}
-    spec: BackboneSpec = kind(name=setting.backbone, image_size=setting.size, **arguments)
+    spec: BackboneSpec = kind(image_size=setting.size, **arguments)
     return spec
 
 
@@ -152,9 +153,13 @@ def parts_of(setting: Setting) -> tuple[ImageDataModule, ReprogrammingModule]:
     )
     data.setup()
     mapping = OneToOneMapping(spec.source_classes, setting.classes, setting.refresh)  # type: ignore[arg-type]
-    rates = GroupSettings(lr=0.01, decay=0.1)
-    optimizer = OptimizerSpec(max(setting.epochs, 1), "published", rates, rates)
+    groups = dict.fromkeys(("pattern", "mask_generator"), Group(lr=0.01, lr_decay=0.1))
+    training = Training(
+        GroupedOptimizer(torch.optim.Adam, groups),
+        Milestones(max(setting.epochs, 1), "published"),
+        CrossEntropy(),
+    )
     module = ReprogrammingModule(
-        method, spec.build(), mapping, optimizer, data.class_names, {}, data.images
+        method, spec.build(), mapping, training, data.class_names, {}, data.images
     )
     return data, module

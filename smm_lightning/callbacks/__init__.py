@@ -2,7 +2,14 @@
 
 from smm_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from smm_lightning.callbacks.ending import SaveBeforeEnd
-from smm_lightning.callbacks.panels import Panels
+from smm_lightning.callbacks.panels import TensorBoardPanels, WandbPanels
 from smm_lightning.callbacks.recorder import EpochRecorder
 
-__all__ = ["BestCheckpoint", "EpochRecorder", "LastCheckpoint", "Panels", "SaveBeforeEnd"]
+__all__ = [
+    "BestCheckpoint",
+    "EpochRecorder",
+    "LastCheckpoint",
+    "SaveBeforeEnd",
+    "TensorBoardPanels",
+    "WandbPanels",
+]

@@ -6,8 +6,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
-from smm_lightning.errors import problem
 from smm_lightning.files import write_atomically
+from smm_lightning.ranges import Count
 
 
 class LastCheckpoint(Checkpoint):
@@ -16,15 +16,9 @@ class LastCheckpoint(Checkpoint):
     Args:
         folder: of the run.
         every_n_steps: also after every n-th step of all; ``None``: after epochs only.
-
-    Raises:
-        UserError: If ``every_n_steps`` is below 1.
     """
 
-    def __init__(self, folder: str | Path, every_n_steps: int | None = None) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            field = "callbacks.last.every_n_steps"
-            raise problem(field, "must be at least 1 or null", every_n_steps)
+    def __init__(self, folder: str | Path, every_n_steps: Count | None = None) -> None:
         self.path = Path(folder) / "last.ckpt"
         self.every_n_steps = every_n_steps
 

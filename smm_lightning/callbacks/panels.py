@@ -1,46 +1,52 @@
 """What a dashboard shows beside curves: masks on fixed images, mapping, confusions."""
 
-from typing import Any, cast
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, cast
 
 import lightning as L
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from smm_lightning.ranges import Count
 from smm_lightning.views import VIEWS, equalised, true_colours, views
 
-_MOST_PICTURES = 16  # in a panel
 _MOST_CLASSES = 50  # of a confusion plot; above it a heat map
 _NEAR_ZERO = 0.05  # of the largest absolute value of a mask
 _CHANNELS = ("red", "green", "blue")
 
 
-class Panels(Callback):
-    """Logs to wandb or TensorBoard: mask statistics every epoch, pictures every few, the rest last.
+Rows = list[NDArray[np.uint8]]
+
+
+class Panels(Callback, ABC):
+    """Logs mask statistics every epoch, pictures every few, mapping and confusions at the end.
+
+    Each kind of logger has panels of its own, which do nothing without it.
 
     Args:
         every_n_epochs: pictures are logged after the first, every n-th and the last epoch.
         pictures: fixed test images, of as many classes as there are.
-
-    Raises:
-        ValueError: If a number is below 1.
     """
 
-    def __init__(self, every_n_epochs: int = 10, pictures: int = 8) -> None:
-        if every_n_epochs < 1 or pictures < 1:
-            raise ValueError("every_n_epochs and pictures must be at least 1")
+    kind: type[Logger]  # that it logs to
+
+    def __init__(
+        self, every_n_epochs: Count = 10, pictures: Annotated[int, Ge(1), Le(16)] = 8
+    ) -> None:
         self.every_n_epochs = every_n_epochs
-        self.pictures = min(pictures, _MOST_PICTURES)
+        self.pictures = pictures
         self._images: Tensor | None = None
         self._names: list[str] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Statistics of the masks, and pictures where they are due."""
-        logger, module = trainer.logger, cast("Any", pl_module)
-        if logger is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        logger, module = self._logger(trainer), cast("Any", pl_module)
+        if logger is None:
             return
         transform = module.input_transform
         was_training = transform.training
@@ -52,21 +58,38 @@ class Panels(Callback):
         logger.log_metrics(statistics, trainer.global_step)
         if epoch in (0, last) or (epoch + 1) % self.every_n_epochs == 0:
             for name, rows in picture_rows(found).items():
-                log_pictures(logger, name, rows, self._names, trainer.global_step)
+                self.log_pictures(logger, name, rows, self._names, trainer.global_step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mapping with names, and the confusions of the test images."""
-        logger, module = trainer.logger, cast("Any", pl_module)
-        if logger is None or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        logger, module = self._logger(trainer), cast("Any", pl_module)
+        if logger is None:
             return
         rows = module.label_mapping.table(module.class_names, module.backbone.class_names)
         counts = confusions(trainer, module)
-        if isinstance(logger, WandbLogger):
-            _finish_wandb(logger, rows, counts, module.class_names)
-        elif isinstance(logger, TensorBoardLogger):
-            text = "\n".join(f"- {row['target']} <- {row['source']}" for row in rows)
-            logger.experiment.add_text("mapping", text, trainer.global_step)
-            log_pictures(logger, "confusion", [_heat_map(counts)], [""], trainer.global_step)
+        self.finish(logger, rows, counts, module.class_names, trainer.global_step)
+
+    @abstractmethod
+    def log_pictures(
+        self, logger: Any, name: str, rows: Rows, captions: list[str], step: int
+    ) -> None:
+        """Pictures (S, 4 S, 3) with their captions."""
+
+    @abstractmethod
+    def finish(
+        self,
+        logger: Any,
+        rows: list[dict[str, Any]],
+        counts: NDArray[np.int64],
+        names: list[str],
+        step: int,
+    ) -> None:
+        """The mapping's rows, and test images (T, T) by true and predicted class."""
+
+    def _logger(self, trainer: L.Trainer) -> Logger | None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return None
+        return next((each for each in trainer.loggers if isinstance(each, self.kind)), None)
 
     def _fixed_images(self, trainer: L.Trainer, module: Any) -> Tensor:
         if self._images is None:
@@ -76,6 +99,75 @@ class Panels(Callback):
             self._images = torch.cat([batch["image"] for batch in batches])
             self._names = [module.class_names[label] for label in data.labels("test")[chosen]]
         return self._images
+
+
+class WandbPanels(Panels):
+    """For wandb."""
+
+    kind = WandbLogger
+
+    def log_pictures(
+        self, logger: Any, name: str, rows: Rows, captions: list[str], step: int
+    ) -> None:
+        """See :meth:`Panels.log_pictures`."""
+        import wandb
+
+        pictures = [wandb.Image(r, caption=c) for r, c in zip(rows, captions, strict=True)]
+        logger.experiment.log({f"pictures/{name}": pictures, "trainer/global_step": step})
+
+    def finish(
+        self,
+        logger: Any,
+        rows: list[dict[str, Any]],
+        counts: NDArray[np.int64],
+        names: list[str],
+        step: int,  # noqa: ARG002 - wandb has one of its own
+    ) -> None:
+        """See :meth:`Panels.finish`."""
+        import wandb
+
+        columns: list[str | int] = ["target", "source", "source_index"]
+        table = wandb.Table(columns, [[row[str(column)] for column in columns] for row in rows])
+        content: dict[str, Any] = {"mapping/table": table}
+        if len(names) <= _MOST_CLASSES:
+            cells = [(t, p) for t, p in np.ndindex(*counts.shape) for _ in range(counts[t, p])]
+            true, predicted = ([cell[i] for cell in cells] for i in (0, 1))
+            plot = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=names)
+            content["confusion"] = plot
+        else:
+            content["confusion"] = wandb.Image(_heat_map(counts))
+        logger.experiment.log(content)
+
+
+class TensorBoardPanels(Panels):
+    """For TensorBoard."""
+
+    kind = TensorBoardLogger
+
+    def log_pictures(
+        self,
+        logger: Any,
+        name: str,
+        rows: Rows,
+        captions: list[str],  # noqa: ARG002 - TensorBoard shows none
+        step: int,
+    ) -> None:
+        """See :meth:`Panels.log_pictures`."""
+        stacked = np.concatenate(rows)
+        logger.experiment.add_image(f"pictures/{name}", stacked, step, dataformats="HWC")
+
+    def finish(
+        self,
+        logger: Any,
+        rows: list[dict[str, Any]],
+        counts: NDArray[np.int64],
+        names: list[str],  # noqa: ARG002 - TensorBoard shows none
+        step: int,
+    ) -> None:
+        """See :meth:`Panels.finish`."""
+        text = "\n".join(f"- {row['target']} <- {row['source']}" for row in rows)
+        logger.experiment.add_text("mapping", text, step)
+        self.log_pictures(logger, "confusion", [_heat_map(counts)], [""], step)
 
 
 def mask_statistics(masks: NDArray[np.float32]) -> dict[str, float]:
@@ -116,20 +208,6 @@ def _of_side(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return np.pad(picture, ((before, after), (before, after), (0, 0)), constant_values=1)
 
 
-def log_pictures(
-    logger: Logger, name: str, rows: list[NDArray[np.uint8]], captions: list[str], step: int
-) -> None:
-    """To a logger that shows pictures; others ignore them."""
-    if isinstance(logger, WandbLogger):
-        import wandb
-
-        pictures = [wandb.Image(r, caption=c) for r, c in zip(rows, captions, strict=True)]
-        logger.experiment.log({f"pictures/{name}": pictures, "trainer/global_step": step})
-    elif isinstance(logger, TensorBoardLogger):
-        stacked = np.concatenate(rows)
-        logger.experiment.add_image(f"pictures/{name}", stacked, step, dataformats="HWC")
-
-
 @torch.inference_mode()
 def confusions(trainer: L.Trainer, module: Any) -> NDArray[np.int64]:
     """Test images (T, T) by true and predicted class."""
@@ -143,24 +221,6 @@ def confusions(trainer: L.Trainer, module: Any) -> NDArray[np.int64]:
     module.train(was_training)
     found: NDArray[np.int64] = counts.view(classes, classes).numpy()
     return found
-
-
-def _finish_wandb(
-    logger: WandbLogger, rows: list[dict[str, Any]], counts: NDArray[np.int64], names: list[str]
-) -> None:
-    import wandb
-
-    columns: list[str | int] = ["target", "source", "source_index"]
-    table = wandb.Table(columns, [[row[str(column)] for column in columns] for row in rows])
-    content: dict[str, Any] = {"mapping/table": table}
-    if len(names) <= _MOST_CLASSES:
-        cells = [(t, p) for t, p in np.ndindex(*counts.shape) for _ in range(counts[t, p])]
-        true, predicted = ([cell[i] for cell in cells] for i in (0, 1))
-        plot = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=names)
-        content["confusion"] = plot
-    else:
-        content["confusion"] = wandb.Image(_heat_map(counts))
-    logger.experiment.log(content)
 
 
 def _heat_map(counts: NDArray[np.int64], cell: int = 4) -> NDArray[np.uint8]:

@@ -62,10 +62,11 @@ class EpochRecorder(Callback):
             "time/evaluation_s": self._evaluation,
             "time/step_s": stepping / max(1, int(trainer.num_training_batches)),
         }
-        if trainer.logger is not None:
+        if trainer.loggers:
             images = trainer.datamodule.image_counts["train"]  # type: ignore[attr-defined]
             shown = {"epoch": trainer.current_epoch, "time/images_per_s": images / seconds}
-            trainer.logger.log_metrics({**rates, **times, **shown}, trainer.global_step)
+            for logger in trainer.loggers:
+                logger.log_metrics({**rates, **times, **shown}, trainer.global_step)
         row = {"epoch": trainer.current_epoch, **metrics, **rates, **times}
         self.history.append(row)
         if trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 from smm_lightning.dataset.coop import CoOp
 from smm_lightning.dataset.datamodule import Batch, ImageDataModule
+from smm_lightning.dataset.facts import Facts
 from smm_lightning.dataset.hub import HubDataset
 from smm_lightning.dataset.sources import Digits, ImageFolder, Listing, Source
 from smm_lightning.dataset.splits import Decoding, Split, Splits
@@ -12,6 +13,7 @@ __all__ = [
     "CoOp",
     "Decoding",
     "Digits",
+    "Facts",
     "HubDataset",
     "ImageDataModule",
     "ImageFolder",

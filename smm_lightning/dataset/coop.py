@@ -1,18 +1,17 @@
 """The eight datasets that the paper takes with CoOp's split."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from smm_lightning.catalog import CATALOG, CoOpLayout, Facts
 from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import FileSplit, Split, Splits
-from smm_lightning.dataset.torchvision_sources import torchvision_class
-from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.errors import Problems, problem
 
 _PARTS = ("train", "test", "val")
 _SHOWN = 3  # of many problems of a kind
@@ -23,33 +22,40 @@ class CoOp(Source):
 
     Below ``root``, the first that is there is used:
 
-    - CoOp's or torchvision's image folder (the row's ``folders``);
+    - CoOp's or torchvision's image folder (``folders``);
     - ILM-VP's ``<name>/images``, or ``<name>/train.lmdb`` and ``test.lmdb``.
 
-    The split file is ``split_zhou_<Name>.json`` beside the images, in CoOp's folder or in the root,
-    or ILM-VP's ``<name>/split.json``. Its ``val`` part, where it has one, becomes ``val``.
+    The split file lies beside the images, in CoOp's folder or in the root, or is ILM-VP's
+    ``<name>/split.json``. Its ``val`` part, where it has one, becomes ``val``.
 
     Args:
-        name: of a row of the catalog that has a CoOp split.
+        name: of the dataset, and of ILM-VP's folder.
         root: the folder of all data.
-
-    Raises:
-        UserError: If the name is unknown.
+        split: name of CoOp's JSON file, such as ``split_zhou_EuroSAT.json``.
+        split_url: where to fetch it by hand.
+        folders: that may hold the images, below the data root: CoOp's first, then torchvision's.
+        images_url: where the images come from.
+        torchvision: the class of ``torchvision.datasets`` that downloads them, if one can.
     """
 
-    def __init__(self, name: str, root: str) -> None:
-        known = [row.name for row in CATALOG.values() if row.coop]
-        if name not in known:
-            raise problem("dataset.source.name", "unknown", name, did_you_mean(name, known))
+    def __init__(
+        self,
+        name: str,
+        root: str,
+        *,
+        split: str,
+        split_url: str,
+        folders: Sequence[str],
+        images_url: str,
+        torchvision: str | None = None,
+    ) -> None:
         self.name = name
-        self.facts: Facts = CATALOG[name]
         self.root = Path(root).expanduser()
-
-    @property
-    def layout(self) -> CoOpLayout:
-        """The row's folders and split."""
-        assert self.facts.coop is not None
-        return self.facts.coop
+        self.split = split
+        self.split_url = split_url
+        self.folders = folders
+        self.images_url = images_url
+        self.torchvision = torchvision
 
     def is_there(self) -> bool:
         """See :meth:`Source.is_there`."""
@@ -66,8 +72,8 @@ class CoOp(Source):
         problems.require(
             split_file is not None,
             self.name,
-            f"{self.layout.split} is missing",
-            cure=f"Fetch it from {self.layout.split_url} and put it into {self._home()}.",
+            f"{self.split} is missing",
+            cure=f"Fetch it from {self.split_url} and put it into {self._home()}.",
         )
         problems.raise_if_any()
         assert split_file is not None
@@ -90,16 +96,18 @@ class CoOp(Source):
         """
         if self._images() is not None or self._databases() is not None:
             return
-        if self.facts.torchvision is None:
+        if self.torchvision is None:
             raise problem(self.name, "no download", cure=self._image_cure())
-        torchvision_class(self.name)(self.root, download=True)
+        from torchvision import datasets
+
+        getattr(datasets, self.torchvision)(self.root, download=True)
 
     def _home(self) -> Path:
         """CoOp's folder, where the split file belongs."""
-        return self.root / PurePosixPath(self.layout.folders[0]).parts[0]
+        return self.root / PurePosixPath(self.folders[0]).parts[0]
 
     def _images(self) -> Path | None:
-        candidates = [*self.layout.folders, f"{self.name}/images"]
+        candidates = [*self.folders, f"{self.name}/images"]
         return next((self.root / c for c in candidates if (self.root / c).is_dir()), None)
 
     def _databases(self) -> dict[str, Path] | None:
@@ -111,18 +119,18 @@ class CoOp(Source):
         folders = [self._home(), self.root]
         if images is not None:
             folders += [images, *(f for f in images.parents if f.is_relative_to(self.root))]
-        candidates = [folder / self.layout.split for folder in folders]
+        candidates = [folder / self.split for folder in folders]
         candidates.append(self.root / self.name / "split.json")
         return next((path for path in candidates if path.is_file()), None)
 
     def _image_cure(self) -> str:
         fetch = (
             f"`smm prepare {self.name} --download` fetches them, or take them"
-            if self.facts.torchvision
+            if self.torchvision
             else "Fetch them"
         )
-        home = self.root / self.layout.folders[0]
-        return f"{fetch} from {self.facts.images}; they belong in {home}."
+        home = self.root / self.folders[0]
+        return f"{fetch} from {self.images_url}; they belong in {home}."
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def read_split(file: Path) -> SplitFile:
 
 def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     if not isinstance(entries, list):
-        problems.require(False, where, "is no list", type(entries).__name__)  # noqa: FBT003
+        problems.add(where, "is no list", type(entries).__name__)
         return []
     rows = []
     wrong = []
@@ -184,7 +192,7 @@ def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     for entry in wrong[:_SHOWN]:
         more = f" (and {len(wrong) - _SHOWN} more)" if len(wrong) > _SHOWN else ""
         what = "is no [path below the image folder, class number, class name]" + more
-        problems.require(False, where, what, entry)  # noqa: FBT003
+        problems.add(where, what, entry)
     return rows
 
 
@@ -213,12 +221,8 @@ def _class_names(rows: dict[str, list[Row]], file: Path, problems: Problems) -> 
     for row in (row for listed in rows.values() for row in listed):
         known = names.setdefault(row.label, row.class_name)
         if known != row.class_name:
-            problems.require(
-                False,  # noqa: FBT003
-                str(file),
-                f"class {row.label} has two names, one is '{known}'",
-                row.class_name,
-            )
+            what = f"class {row.label} has two names, one is '{known}'"
+            problems.add(str(file), what, row.class_name)
             break
     absent = sorted(set(range(max(names) + 1)) - names.keys())
     problems.require(not absent, str(file), "class numbers are left out", absent[:_SHOWN])

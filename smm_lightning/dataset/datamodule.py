@@ -6,11 +6,12 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import lightning as L
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import CombinedLoader
 from numpy.typing import NDArray
@@ -19,15 +20,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning.dataset.account import Overlap, overlaps
 from smm_lightning.dataset.augmentation import PRESETS, windows
+from smm_lightning.dataset.facts import Facts
 from smm_lightning.dataset.image_bank import VERSION, Content, ImageBank, open_or_build
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import DerivedBatchSampler, Draw
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.splits import Splits
-from smm_lightning.dataset.subsets import Positions, Subset, held_out, stratified
-from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, held_out, stratified
+from smm_lightning.errors import Problems, problem
+from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
-RESIDENCIES = ("auto", "device", "memory", "disk")
 _GPU_WORKERS = 4
 _EVALUATION_FACTOR = 4
 
@@ -106,53 +108,41 @@ class ImageDataModule(L.LightningDataModule):
         use_val: ``False`` leaves out a ``val`` of the dataset's own (the paper's protocol).
         subset_seed: which part.
         seed: of the order and the augmentation.
+        native_size: side of the images where a method keeps them small, in pixels; the pad method's
+            configuration reads it here.
+        facts: what is known of the dataset.
         size: side of the images, in pixels.
         augmented: ``False`` overrides ``augmentation`` with ``none``.
 
     Raises:
-        UserError: If an argument is out of range.
+        UserError: If the parts that are asked for do not fit each other.
     """
 
     def __init__(
         self,
         source: Source,
         *,
-        batch_size: int,
-        augmentation: str,
-        evaluation_batch_size: int | None = None,
+        batch_size: Count,
+        augmentation: Literal["paper", "no_flip", "none"],
+        evaluation_batch_size: Count | None = None,
         banks: str | Path = "banks",
-        residency: str = "auto",
-        num_workers: int | None = None,
-        build_workers: int | None = None,
-        train_images: float | None = None,
-        test_images: float | None = None,
-        shots: int | None = None,
-        val_fraction: float = 0.0,
+        residency: Literal["auto", "device", "memory", "disk"] = "auto",
+        num_workers: Processes | None = None,
+        build_workers: Annotated[int, Ge(1), Le(1024)] | None = None,
+        train_images: ImagesOrFraction | None = None,
+        test_images: ImagesOrFraction | None = None,
+        shots: Count | None = None,
+        val_fraction: Fraction = 0.0,
         use_val: bool = True,
-        subset_seed: int = 0,
-        seed: int = 0,
+        subset_seed: Seed = 0,
+        seed: Seed = 0,
+        native_size: ImageSize | None = None,
+        facts: Facts | None = None,
         size: int = 224,
         augmented: bool = True,
     ) -> None:
         super().__init__()
         problems = Problems()
-        problems.require(batch_size >= 1, "dataset.batch_size", "must be at least 1", batch_size)
-        for field, number, least in (
-            ("dataset.evaluation_batch_size", evaluation_batch_size, 1),
-            ("dataset.num_workers", num_workers, 0),
-        ):
-            enough = number is None or number >= least
-            problems.require(enough, field, f"must be at least {least}", number)
-        fraction_ok = 0 <= val_fraction < 1
-        problems.require(
-            fraction_ok, "dataset.val_fraction", "must be at least 0 and below 1", val_fraction
-        )
-        for field, value, known in (
-            ("dataset.augmentation", augmentation, PRESETS),
-            ("dataset.residency", residency, RESIDENCIES),
-        ):
-            cure = did_you_mean(str(value), known)
-            problems.require(value in known, field, "unknown", value, cure)
         self.subsets: dict[str, Subset] = {"val": Subset()}
         with problems.caught():
             self.subsets["train"] = Subset(train_images, shots, subset_seed)
@@ -171,6 +161,8 @@ class ImageDataModule(L.LightningDataModule):
         self.use_val = use_val
         self.subset_seed = subset_seed
         self.seed = seed
+        self.native_size = native_size
+        self.facts = facts
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
         self.batches_prepared = 0  # of all kinds; it grows while a run moves
@@ -254,7 +246,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def taken(self) -> dict[str, Any]:
-        """:attr:`images` and :attr:`class_names`, as ``identity.changed_images`` compares them."""
+        """:attr:`images` and :attr:`class_names`, as runs are compared by them."""
         return {"images": self.images, "class_names": self.class_names}
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:

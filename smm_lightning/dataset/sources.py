@@ -149,10 +149,10 @@ class ImageFolder(Source):
 
     def __init__(
         self,
-        root: str | None,
-        train: str = "train",
-        test: str = "test",
-        val: str | None = "auto",
+        root: str | int | None,
+        train: str | int = "train",
+        test: str | int = "test",
+        val: str | int | None = "auto",
         *,
         exif: bool = True,
         background: str | None = "white",
@@ -241,9 +241,7 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _pattern(text: object) -> re.Pattern[str]:
-    if not isinstance(text, str):
-        raise problem("dataset.source.groups", "must be a regular expression", text)
+def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:

@@ -33,8 +33,6 @@ class Decoding:
     background: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.exif, bool):
-            raise problem("dataset.source.exif", "must be true or false", self.exif)
         if self.background is not None:
             try:
                 ImageColor.getrgb(self.background)

@@ -1,14 +1,16 @@
 """Stratified, seeded choices of samples."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
 from smm_lightning.errors import Problems, problem
 
 Positions = NDArray[np.int64]
+ImagesOrFraction = Annotated[float, Gt(0), Le(1e9)]  # below 1 a share
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,10 @@ class Subset:
         problems = Problems()
         count = self.images
         problems.require(
-            count is None or 0 < count < 1 or (count >= 1 and count == int(count)),
+            count is None or count < 1 or count == int(count),
             self.field,
-            "must be a number of images, or a share between 0 and 1",
+            "must be a number of images, or a share below 1",
             count,
-        )
-        problems.require(
-            self.shots is None or self.shots >= 1, "dataset.shots", "must be at least 1", self.shots
         )
         problems.require(
             self.shots is None or self.images is None,

@@ -3,13 +3,12 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from smm_lightning.catalog import CATALOG
 from smm_lightning.dataset.image_files import visible_folders
 from smm_lightning.dataset.sources import Listing, Source, images_by_class
 from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
-from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.errors import Problems, problem
 
 _GTSRB_FINAL = (
     "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
@@ -17,13 +16,14 @@ _GTSRB_FINAL = (
 )
 
 _TRAINING_SETS = {"final": "GTSRB/Final_Training/Images", "torchvision": "GTSRB/Training"}
+_CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "gtsrb": "GTSRB"}
 
 
 def torchvision_class(name: str) -> Any:
-    """The class of ``torchvision.datasets`` behind a row of the catalog."""
+    """The class of ``torchvision.datasets`` for a dataset."""
     from torchvision import datasets
 
-    return getattr(datasets, str(CATALOG[name].torchvision))
+    return getattr(datasets, _CLASSES[name])
 
 
 class TorchvisionArrays(Source):
@@ -33,21 +33,18 @@ class TorchvisionArrays(Source):
     checksums before it reads them.
 
     Args:
-        name: ``cifar10``, ``cifar100`` or ``svhn``.
+        name: of the dataset.
         root: the folder of all data.
-
-    Raises:
-        UserError: If the name is unknown.
+        images_url: where the files come from.
     """
 
     image_size = 32
-    _names = ("cifar10", "cifar100", "svhn")
 
-    def __init__(self, name: str, root: str) -> None:
-        if name not in self._names:
-            cure = did_you_mean(name, self._names)
-            raise problem("dataset.source.name", "unknown", name, cure)
+    def __init__(
+        self, name: Literal["cifar10", "cifar100", "svhn"], root: str, *, images_url: str
+    ) -> None:
         self.name = name
+        self.images_url = images_url
         self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
 
     def is_there(self) -> bool:
@@ -71,7 +68,7 @@ class TorchvisionArrays(Source):
             raise problem(
                 self.name,
                 f"a file in {folder} has another checksum than the original",
-                cure=_cure(self.name),
+                cure=_cure(self.name, self.images_url),
             ) from error
         return Splits(
             train=self._split("train", train),
@@ -101,7 +98,7 @@ class TorchvisionArrays(Source):
             self.name,
             f"{len(missing)} of {len(files)} files are missing in {self.folders[0]}: "
             + ", ".join(missing),
-            cure=_cure(self.name),
+            cure=_cure(self.name, self.images_url),
         )
 
     def _all_files(self) -> list[str]:
@@ -135,17 +132,19 @@ class TrafficSigns(Source):
     Args:
         root: the folder of all data.
         training_set: ``final``, ``torchvision``, or ``auto``: the final one where it is there.
-
-    Raises:
-        UserError: If ``training_set`` is unknown.
+        images_url: where the files come from.
     """
 
     name = "gtsrb"
 
-    def __init__(self, root: str, training_set: str = "auto") -> None:
-        if training_set not in ("auto", *_TRAINING_SETS):
-            cure = did_you_mean(str(training_set), ["auto", *_TRAINING_SETS])
-            raise problem("dataset.source.training_set", "unknown", training_set, cure)
+    def __init__(
+        self,
+        root: str,
+        training_set: Literal["final", "torchvision", "auto"] = "auto",
+        *,
+        images_url: str,
+    ) -> None:
+        self.images_url = images_url
         base = Path(root).expanduser() / "gtsrb"
         self.folders = [base, base / "gtsrb"]
         self.training_set = training_set
@@ -159,13 +158,14 @@ class TrafficSigns(Source):
         sets = list(_TRAINING_SETS) if self.training_set == "auto" else [self.training_set]
         training = [folder / _TRAINING_SETS[name] for folder in self.folders for name in sets]
         answers = [folder / "GT-final_test.csv" for folder in self.folders]
+        cure = _cure("gtsrb", self.images_url)
         problems = Problems()
         for needed in (training, answers):
             problems.require(
                 any(path.exists() for path in needed),
                 "gtsrb",
                 f"{needed[0]} is missing",
-                cure=_cure("gtsrb")
+                cure=cure
                 + (f" The final training set: {_GTSRB_FINAL}." if needed is training else ""),
             )
         problems.raise_if_any()
@@ -173,10 +173,10 @@ class TrafficSigns(Source):
         classes = visible_folders(folder)
         # Class numbers are the folders' names; the test images are listed by number.
         if classes != [f"{label:05d}" for label in range(len(classes))]:
-            raise problem(str(folder), "class folders are left out", cure=_cure("gtsrb"))
+            raise problem(str(folder), "class folders are left out", cure=cure)
         return Splits(
             train=images_by_class("gtsrb/train", folder, classes),
-            test=_from_csv(next(path for path in answers if path.exists())),
+            test=_from_csv(next(path for path in answers if path.exists()), cure),
             val=None,
             class_names=[*SIGNS, *classes[len(SIGNS) :]][: len(classes)],
         )
@@ -193,7 +193,7 @@ class TrafficSigns(Source):
             download_and_extract_archive(_GTSRB_FINAL, str(self.folders[0]))
 
 
-def _from_csv(answers: Path) -> FileSplit:
+def _from_csv(answers: Path, cure: str) -> FileSplit:
     """The test images: ``GT-final_test.csv`` has a row each, divided by semicolons."""
     folder = answers.parent / "GTSRB/Final_Test/Images"
     with answers.open(newline="") as file:
@@ -204,14 +204,14 @@ def _from_csv(answers: Path) -> FileSplit:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise problem(
-                str(answers), f"is no list of GTSRB's test images ({error!r})", cure=_cure("gtsrb")
+                str(answers), f"is no list of GTSRB's test images ({error!r})", cure=cure
             ) from error
     names, labels = [name for name, _ in rows], [label for _, label in rows]
     return FileSplit("gtsrb/test", folder, names, labels)
 
 
-def _cure(name: str) -> str:
-    return f"`smm prepare {name} --download` fetches the files ({CATALOG[name].images})."
+def _cure(name: str, url: str) -> str:
+    return f"`smm prepare {name} --download` fetches the files ({url})."
 
 
 SIGNS = (

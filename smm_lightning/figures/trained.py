@@ -14,9 +14,9 @@ from smm_lightning.assembly import Parts, assemble
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
-from smm_lightning.identity import changed_images, require_noted_images
 from smm_lightning.mapping import count_pairs
 from smm_lightning.report.runs import Run
+from smm_lightning.run.images import changed_images, require_noted_images
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """f_out: from the logits of the source classes to those of the target classes."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from smm_lightning.errors import did_you_mean, problem
+from smm_lightning.errors import problem
 from smm_lightning.mapping.assignment import greedy_one_to_one, require_enough_sources
+from smm_lightning.ranges import Seed
 
 Refresh = Literal["never", "once", "epoch", "running"]
-_REFRESHES = get_args(Refresh)
 
 
 class LabelMapping(nn.Module, ABC):
@@ -54,7 +54,7 @@ class OneToOneMapping(LabelMapping):
             ``running`` its cheaper variant, see :class:`LabelMapping`.
 
     Raises:
-        UserError: If T > S or ``refresh`` is unknown.
+        UserError: If T > S.
     """
 
     index: Tensor
@@ -62,9 +62,6 @@ class OneToOneMapping(LabelMapping):
     def __init__(self, source_classes: int, classes: int, refresh: Refresh) -> None:
         super().__init__()
         require_enough_sources(source_classes, classes)
-        if refresh not in _REFRESHES:
-            known = did_you_mean(str(refresh), _REFRESHES)
-            raise problem("mapping.refresh", "unknown", refresh, known)
         self.source_classes = source_classes
         self.refresh = refresh
         # -1: not fitted yet. A negative index would silently wrap, so forward checks the flag.
@@ -135,7 +132,7 @@ class RandomMapping(OneToOneMapping):
         UserError: If T > S.
     """
 
-    def __init__(self, source_classes: int, classes: int, seed: int) -> None:
+    def __init__(self, source_classes: int, classes: int, seed: Seed) -> None:
         super().__init__(source_classes, classes, refresh="never")
         generator = torch.Generator().manual_seed(seed)
         self._set(torch.randperm(source_classes, generator=generator)[:classes])

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from smm_lightning.errors import Problems
+from smm_lightning.errors import problem
 from smm_lightning.method.block import Block
 
 
@@ -22,25 +22,20 @@ class MaskGenerator(nn.Module):
         channels: 3 for a mask per colour channel, 1 for one mask that all channels share (Table 3).
 
     Raises:
-        UserError: If an argument is out of range.
+        UserError: If there are more poolings than layers to follow.
     """
 
     def __init__(
         self, layers: int = 5, poolings: int = 3, width: int = 8, channels: int = 3
     ) -> None:
         super().__init__()
-        problems = Problems()
-        problems.require(layers > 1, "method.layers", "must be at least 2", layers)
-        problems.require(
-            0 <= poolings < layers,
-            "method.patch_size",
-            f"needs {poolings} poolings, and {layers} layers allow at most {layers - 1}",
-            2**poolings,
-            f"Use a patch size of at most {2 ** (layers - 1)}, or more method.layers.",
-        )
-        problems.require(width >= 1, "method.width", "must be at least 1", width)
-        problems.require(channels in (1, 3), "method.channels", "must be 1 or 3", channels)
-        problems.raise_if_any()
+        if poolings >= layers:
+            raise problem(
+                "method.patch_size",
+                f"needs {poolings} poolings, and {layers} layers allow at most {layers - 1}",
+                2**poolings,
+                f"Use a patch size of at most {2 ** (layers - 1)}, or more method.layers.",
+            )
         self.blocks = nn.ModuleList()
         features = 3
         for layer in range(layers - 1):

@@ -1,14 +1,24 @@
 """Sample-specific masks: the paper's method and its two ablations."""
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le, Predicate
 from torch import Tensor, nn
 
-from smm_lightning.errors import Problems, did_you_mean
+from smm_lightning.errors import Problems
 from smm_lightning.method.input_transform import InputTransform
 from smm_lightning.method.interpolation import INTERPOLATIONS, READS
 from smm_lightning.method.mask_generator import MaskGenerator
+
+
+def power_of_two(value: int) -> bool:
+    """1, 2, 4, 8, ..."""
+    return value.bit_count() == 1
+
+
+PatchSize = Annotated[int, Ge(1), Le(4096), Predicate(power_of_two)]
 
 
 class SampleSpecificMask(InputTransform):
@@ -31,7 +41,7 @@ class SampleSpecificMask(InputTransform):
         learn_pattern: ``False`` leaves out delta: the mask itself is added (Table 3, only f_mask).
 
     Raises:
-        UserError: If an argument is out of range or they do not fit each other.
+        UserError: If the patch size is no power of two, or does not fit the input or the layers.
     """
 
     def __init__(
@@ -40,17 +50,17 @@ class SampleSpecificMask(InputTransform):
         mean: Sequence[float],
         std: Sequence[float],
         *,
-        patch_size: int = 8,
-        layers: int = 5,
-        width: int = 8,
-        channels: int = 3,
-        interpolation: str = "patchwise",
+        patch_size: PatchSize = 8,
+        layers: Annotated[int, Ge(2), Le(16)] = 5,
+        width: Annotated[int, Ge(1), Le(512)] = 8,
+        channels: Literal[1, 3] = 3,
+        interpolation: Literal["patchwise", "bilinear", "bicubic"] = "patchwise",
         learn_pattern: bool = True,
     ) -> None:
         super().__init__(image_size, mean, std)
         problems = Problems()
         problems.require(
-            patch_size >= 1 and patch_size & (patch_size - 1) == 0,
+            power_of_two(patch_size),
             "method.patch_size",
             "must be a power of two",
             patch_size,
@@ -61,13 +71,6 @@ class SampleSpecificMask(InputTransform):
             "method.patch_size",
             f"is larger than the input of {image_size}",
             patch_size,
-        )
-        problems.require(
-            interpolation in INTERPOLATIONS,
-            "method.interpolation",
-            "unknown",
-            interpolation,
-            did_you_mean(str(interpolation), INTERPOLATIONS),
         )
         problems.raise_if_any()
         self.patch_size = patch_size

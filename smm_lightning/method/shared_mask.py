@@ -1,13 +1,16 @@
 """Methods whose mask is fixed and the same for every image: pad, narrow, medium, full."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import problem
 from smm_lightning.method.input_transform import InputTransform
+from smm_lightning.ranges import ImageSize
 
 
 class FramePrompt(InputTransform):
@@ -22,28 +25,22 @@ class FramePrompt(InputTransform):
         frame: width of the frame as a share of S: 1/8 narrow, 1/4 medium, 1/2 everywhere (full).
 
     Raises:
-        UserError: If the frame is wider than half the input or narrower than a pixel.
+        UserError: If the frame is narrower than a pixel.
     """
 
     frame_mask: Tensor
 
     def __init__(
-        self, image_size: int, mean: Sequence[float], std: Sequence[float], frame: float
+        self,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        frame: Annotated[float, Gt(0), Le(0.5)],
     ) -> None:
         super().__init__(image_size, mean, std)
         width = int(image_size * frame)
-        problems = Problems()
-        problems.require(
-            frame <= 0.5,  # noqa: PLR2004
-            "method.frame",
-            "a frame cannot be wider than half the input",
-            frame,
-            "Use a share of the image size between 0 and 0.5.",
-        )
-        problems.require(
-            width >= 1, "method.frame", f"is narrower than a pixel of {image_size}", frame
-        )
-        problems.raise_if_any()
+        if width < 1:
+            raise problem("method.frame", f"is narrower than a pixel of {image_size}", frame)
         self.pattern = nn.Parameter(torch.zeros(3, image_size, image_size))
         mask = torch.ones(3, image_size, image_size)
         mask[:, width : image_size - width, width : image_size - width] = 0
@@ -85,10 +82,10 @@ class PadPrompt(InputTransform):
     border_mask: Tensor
 
     def __init__(
-        self, image_size: int, mean: Sequence[float], std: Sequence[float], native_size: int
+        self, image_size: int, mean: Sequence[float], std: Sequence[float], native_size: ImageSize
     ) -> None:
         super().__init__(image_size, mean, std)
-        if not 1 <= native_size < image_size:
+        if native_size >= image_size:
             raise problem(
                 "dataset.native_size",
                 f"the pad method needs images smaller than the backbone's input of {image_size}",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import problem
-from smm_lightning.identity import decisive_part
 from smm_lightning.result import read_result
+from smm_lightning.run.identity import decisive_part
 
 # What a run is called by; every one of them has these.
 NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name")
@@ -35,9 +35,10 @@ class Run:
 
     def protocol(self) -> dict[str, Any]:
         """What must be equal for two results to be averaged, but for the seed: settings, data."""
-        config = decisive_part((self.result or {}).get("config") or {})
+        result = self.result or {}
+        known = result.get("identity") or decisive_part(result.get("config") or {})
         settings = {
-            field: str(value) for field, value in flattened(config) if field not in _NO_PROTOCOL
+            field: str(value) for field, value in flattened(known) if field not in _NO_PROTOCOL
         }
         counts = (self.result or {}).get("data/images") or {}
         images = (self.result or {}).get("images") or {}

@@ -1,7 +1,15 @@
-"""Where the configuration lies, and how values are written for it."""
+"""Where the configuration lies, what its files may ask for, and how values are written for it.
+
+Importing this makes ``${run_name:}``, ``${run_key:}`` and ``${grid_name:}`` known to OmegaConf.
+"""
 
 import re
 from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning.run.identity import run_key, run_name
 
 _PACKAGE = Path(__file__).parent.parent
 # In a wheel the groups are part of the package; a checkout reads the folder beside its own package.
@@ -15,3 +23,34 @@ def quoted(text: str) -> str:
     escaped = re.sub(r"(\\*)'", r"\1\1\'", text)  # backslashes count before a quote alone
     end = re.search(r"\\*$", escaped)
     return f"'{escaped}{end[0] if end else ''}'"
+
+
+def grid_name(config: DictConfig) -> str:
+    """The experiment that a run was started for, or the name of its dataset."""
+    known = HydraConfig.initialized()
+    chosen = HydraConfig.get().runtime.choices.get("experiment") if known else None
+    return str(chosen or config.dataset.name)
+
+
+def print_config(config: DictConfig) -> None:
+    """The resolved configuration as a tree."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+    from rich.tree import Tree
+
+    tree = Tree("configuration", guide_style="dim")
+    for key in config:
+        node = config[key]
+        if OmegaConf.is_config(node):
+            text = OmegaConf.to_yaml(node, resolve=True).rstrip()
+            branch = tree.add(str(key))
+            branch.add(Syntax(text, "yaml", background_color="default"))
+        else:
+            tree.add(f"{key!s}: {node}")
+    Console().print(tree)
+
+
+for _name, _function in (("run_name", run_name), ("run_key", run_key), ("grid_name", grid_name)):
+    OmegaConf.register_new_resolver(
+        _name, lambda *, _root_, function=_function: function(_root_), replace=True
+    )

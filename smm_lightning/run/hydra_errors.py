@@ -16,7 +16,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from smm_lightning.errors import RunEndedError, UserError, closest, did_you_mean, problem
 from smm_lightning.run.config import CONF
@@ -30,6 +30,7 @@ _HINTS = (
 )
 # Choices that come with a plugin: their first word, and our extra that brings it.
 _PLUGINS = {"ray": "ray", "submitit": "slurm", "optuna": "optuna"}
+_OVERRIDE = "Write field=value or group=choice; quote values with special characters."
 _NOTHING_CHOSEN = "Config group override must be a string or a list"
 
 
@@ -73,8 +74,9 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
         case MissingConfigException(missing_cfg_file=str(), options=_):
             explained = _unknown_choice(error)
         case OverrideParseException():
-            hint = "Write field=value or group=choice; quote values with special characters."
-            explained = problem(error.override, "is no override", error.override, hint)
+            explained = problem(error.override, "is no override", error.override, _OVERRIDE)
+        case ConfigCompositionException() if field and isinstance(error.__cause__, ValidationError):
+            explained = problem(str(field), str(error.__cause__.msg).splitlines()[0])
         case ConfigCompositionException() if field:
             explained = _unknown_field(str(field), arguments)
         case HydraException() | OmegaConfBaseException():
@@ -87,7 +89,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
 
 def _unknown_choice(error: MissingConfigException) -> UserError:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    options = [str(option) for option in error.options or ()]
+    there = (path.stem for path in sorted((CONF / group).glob("*.yaml")))
+    options = [str(option) for option in error.options or there]
     extra = _PLUGINS.get(re.split(r"\W|_", choice)[0])
     if group.startswith("hydra/") and extra and choice not in options:
         hint = f"Install it: pip install 'smm-lightning[{extra}]'."
@@ -128,6 +131,9 @@ def _names(config: Any, prefix: str = "") -> Iterator[str]:
 
 def _no_choice(arguments: Sequence[str]) -> UserError:
     """``group=null``, of which Hydra does not say the group."""
+    nameless = next((a for a in arguments if a.startswith("=")), None)
+    if nameless is not None:
+        return problem(nameless, "is no override", nameless, _OVERRIDE)
     nulls = [a.partition("=")[0] for a in arguments if a.endswith("=null")]
     group = next((name for name in nulls if (CONF / name).is_dir()), "configuration")
     none = (CONF / group / "none.yaml").is_file()

@@ -23,12 +23,14 @@ NO_WEIGHTS = {"pretrained": False}
 
 def resnet18(**options):
     return TorchvisionResNet(
-        name="resnet18", weights_name="IMAGENET1K_V1", **{"image_size": 64, **NO_WEIGHTS, **options}
+        model="resnet18",
+        weights_name="IMAGENET1K_V1",
+        **{"image_size": 64, **NO_WEIGHTS, **options},
     )
 
 
 def efficientnet(**options):
-    return EfficientNetLite0(name="efficientnet_lite0", **{"image_size": 64, **options})
+    return EfficientNetLite0(**{"image_size": 64, **options})
 
 
 def with_statistics(network):
@@ -127,7 +129,7 @@ def test_a_layer_that_is_used_twice_is_not_folded():
 
 
 def test_frozen_means_frozen():
-    backbone = TinyNetwork(name="tiny", image_size=16).build()
+    backbone = TinyNetwork(image_size=16).build()
     shell = nn.Sequential(nn.Linear(1, 1), backbone).train()
     assert not backbone.network.training
     assert not any(module.training for module in backbone.network.modules())
@@ -139,7 +141,7 @@ def test_frozen_means_frozen():
 
 
 def test_fingerprint_sees_every_bit():
-    network = TinyNetwork(name="tiny", image_size=16).architecture()
+    network = TinyNetwork(image_size=16).architecture()
     before = fingerprint(network)
     assert before == fingerprint(copy.deepcopy(network))
     network[0].weight.data[0, 0, 0, 0] += 1e-6
@@ -177,7 +179,7 @@ def test_efficientnet_lite0_knows_what_it_sees():
 
 def test_vit_takes_the_published_names():
     state = vision_transformer.random_state(patches=4)
-    spec = VisionTransformerB32(name="vit_b32", image_size=64, pretrained=False)
+    spec = VisionTransformerB32(image_size=64, pretrained=False)
     network = spec.architecture().eval()
     translated = spec.translate(state)
     assert translated.keys() == network.state_dict().keys()
@@ -189,14 +191,14 @@ def test_vit_takes_the_published_names():
 
 
 def test_vit_position_embeddings_follow_the_size():
-    spec = VisionTransformerB32(name="vit_b32", image_size=64, pretrained=False)
+    spec = VisionTransformerB32(image_size=64, pretrained=False)
     state = vision_transformer.random_state(patches=144)
     assert spec.translate(state)["pos_embed"].shape == (1, 5, 768)
 
 
 def test_vit_refuses_other_sizes():
     with pytest.raises(UserError, match=r"multiples of 32 \(got 100\). The paper uses 384"):
-        VisionTransformerB32(name="vit_b32", image_size=100)
+        VisionTransformerB32(image_size=100)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -222,7 +224,7 @@ def test_weight_files_that_cannot_serve_are_refused(tmp_path):
     page.write_text("<html>not found</html>")
     with pytest.raises(UserError, match=r"truncated, or a web page saved by mistake"):
         resnet18(weights=str(page)).build()
-    torch.save(TinyNetwork(name="t", image_size=16).architecture().state_dict(), other)
+    torch.save(TinyNetwork(image_size=16).architecture().state_dict(), other)
     with pytest.raises(UserError, match=r"belongs to another architecture: 102 tensors missing"):
         resnet18(weights=str(other)).build()
     torch.save(nn.Linear(1, 1), pickled)
@@ -234,8 +236,8 @@ def test_weight_files_that_cannot_serve_are_refused(tmp_path):
     ("spec", "source"),
     [
         (resnet18(pretrained=True), "resnet18-f37072fd.pth"),
-        (VisionTransformerB32(name="vit_b32", image_size=384), "B_32_imagenet1k.pth"),
-        (TimmModel(name="m", model="resnet34"), "timm/resnet34"),
+        (VisionTransformerB32(image_size=384), "B_32_imagenet1k.pth"),
+        (TimmModel(model="resnet34"), "timm/resnet34"),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -257,19 +259,14 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(spec, source, tmp_path, m
 
 
 def test_timm_models_bring_their_own_facts():
-    spec = TimmModel(name="vit", model="vit_tiny_patch16_224", pretrained=False)
+    spec = TimmModel(model="vit_tiny_patch16_224", pretrained=False)
     assert (spec.image_size, spec.mean, spec.source_classes) == (224, (0.5,) * 3, 1000)
-    small = TimmModel(name="vit", model="vit_tiny_patch16_224", image_size=32, pretrained=False)
+    small = TimmModel(model="vit_tiny_patch16_224", image_size=32, pretrained=False)
     assert small.build()(torch.randn(1, 3, 32, 32)).shape == (1, 1000)
-    convolutional = TimmModel(name="r", model="resnet10t", image_size=64, pretrained=False)
+    convolutional = TimmModel(model="resnet10t", image_size=64, pretrained=False)
     assert convolutional.build()(torch.randn(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_an_unknown_timm_model_is_refused():
     with pytest.raises(UserError, match=r"timm has no such model .got 'resnet3'.. Did you mean"):
-        TimmModel(name="r", model="resnet3")
-
-
-def test_a_size_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match=r"backbone.image_size: must be at least 8 .got 4"):
-        resnet18(image_size=4)
+        TimmModel(model="resnet3")

@@ -7,9 +7,10 @@ import json
 import pickle
 
 import numpy as np
+from hydra.utils import instantiate
 from PIL import Image
 
-from smm_lightning.catalog import CATALOG
+from smm_lightning.prepare import known_datasets, node_of
 
 CLASSES = 3
 TRAIN, TEST, VAL = 4, 2, 1  # images a class
@@ -32,9 +33,19 @@ def write(path, content):
     return hashlib.md5(content).hexdigest()
 
 
+def node(name, root):
+    """The source's node out of the dataset's file."""
+    return node_of(known_datasets()[name], root)["source"]
+
+
+def source(name, root, **changes):
+    """The source of a dataset of the paper."""
+    return instantiate({**node(name, root), **changes}, _convert_="all")
+
+
 def make(name, root, patch, layout="coop"):
     """Write the miniature of dataset ``name`` below ``root``; ``patch`` mends checksums."""
-    if CATALOG[name].coop:
+    if "split" in node(name, root):
         make_coop(name, root, layout)
     else:
         {"cifar10": make_cifar, "cifar100": make_cifar, "svhn": make_svhn, "gtsrb": make_gtsrb}[
@@ -114,17 +125,17 @@ def coop_rows():
 
 
 def make_coop(name, root, layout="coop"):
-    facts = CATALOG[name].coop
+    facts = node(name, root)
     rows = coop_rows()
     own = root / name
-    home = root / facts.folders[0].split("/")[0]
+    home = root / facts["folders"][0].split("/")[0]
     folder = {
-        "coop": root / facts.folders[0],
-        "torchvision": root / facts.folders[-1],
+        "coop": root / facts["folders"][0],
+        "torchvision": root / facts["folders"][-1],
         "ilm_images": own / "images",
         "ilm_lmdb": None,
     }[layout]
-    split = own / "split.json" if layout.startswith("ilm") else home / facts.split
+    split = own / "split.json" if layout.startswith("ilm") else home / facts["split"]
     write(split, json.dumps(rows).encode())
     for part, listed in rows.items():
         files = [encoded(len(part) * 100 + n) for n in range(len(listed))]

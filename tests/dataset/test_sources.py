@@ -13,17 +13,13 @@ from PIL import Image
 
 from smm_lightning import prepare
 from smm_lightning import train as entry
-from smm_lightning.catalog import CATALOG
 from smm_lightning.dataset import (
-    CoOp,
     Decoding,
     HubDataset,
     ImageDataModule,
     Listing,
     Source,
     Splits,
-    TorchvisionArrays,
-    TrafficSigns,
 )
 from smm_lightning.dataset.coop import read_split
 from smm_lightning.dataset.hub import HubSplit
@@ -31,13 +27,14 @@ from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.records import load_record
 from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.errors import UserError
+from smm_lightning.prepare import known_datasets
 from tests.dataset import miniatures
 
-COOP = [row.name for row in CATALOG.values() if row.coop]
+COOP = [name for name in known_datasets() if "split" in miniatures.node(name, "data")]
 SMALL = ("backbone=tiny", "backbone.classes=120", "trainer=cpu", "epochs=1", "dataset.batch_size=4")
 
 
-@pytest.mark.parametrize("name", CATALOG)
+@pytest.mark.parametrize("name", known_datasets())
 def test_each_of_the_twelve_is_prepared_banked_and_trained(
     name, composed, tmp_path, monkeypatch, capsys
 ):
@@ -62,7 +59,7 @@ def test_each_of_the_twelve_is_prepared_banked_and_trained(
 @pytest.mark.parametrize("name", ["dtd", "oxfordpets"])
 def test_coop_splits_over_the_images_of_others(name, layout, tmp_path):
     miniatures.make_coop(name, tmp_path, layout)
-    splits = CoOp(name, str(tmp_path)).load()
+    splits = miniatures.source(name, tmp_path).load()
     assert (splits.val is None) == (layout == "ilm_lmdb")
     assert splits.class_names == ["kind 0", "kind 1", "kind 2"]
     assert splits.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -76,7 +73,7 @@ def test_coop_splits_over_the_images_of_others(name, layout, tmp_path):
 def test_arrays_are_the_original_pixels(tmp_path, monkeypatch):
     for name in ("cifar10", "svhn"):
         miniatures.make(name, tmp_path, monkeypatch)
-        splits = TorchvisionArrays(name, str(tmp_path)).load()
+        splits = miniatures.source(name, tmp_path).load()
         for number in (0, 7):
             expected = miniatures.pixels(number, (32, 32))
             np.testing.assert_array_equal(np.asarray(splits.train.read(number)), expected)
@@ -85,14 +82,12 @@ def test_arrays_are_the_original_pixels(tmp_path, monkeypatch):
 
 def test_gtsrb_has_two_training_sets(tmp_path, capsys):
     miniatures.make_gtsrb("gtsrb", tmp_path, training="GTSRB/Training", images=2)
-    assert len(TrafficSigns(str(tmp_path)).load().train) == 6
+    assert len(miniatures.source("gtsrb", tmp_path).load().train) == 6
     miniatures.make_gtsrb("gtsrb", tmp_path)
-    assert len(TrafficSigns(str(tmp_path)).load().train) == 12
-    assert len(TrafficSigns(str(tmp_path), "torchvision").load().train) == 6
+    assert len(miniatures.source("gtsrb", tmp_path).load().train) == 12
+    assert len(miniatures.source("gtsrb", tmp_path, training_set="torchvision").load().train) == 6
     assert prepare.main(["gtsrb", "--data", str(tmp_path), "--strict"]) == 1
     assert "gtsrb: train 12, in Table 6 39209" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"training_set: unknown .*'finl'.*Did you mean 'final'"):
-        TrafficSigns(str(tmp_path), "finl")
 
 
 def test_a_gtsrb_with_gaps_is_refused(tmp_path):
@@ -101,13 +96,13 @@ def test_a_gtsrb_with_gaps_is_refused(tmp_path):
     answers = tmp_path / "gtsrb/GT-final_test.csv"
     answers.write_text(answers.read_text().replace(";2\n", ";7\n"))
     with pytest.raises(UserError, match=r"gtsrb/test: has labels without a class .got .7"):
-        ImageDataModule(TrafficSigns(str(tmp_path)), **options).setup()
+        ImageDataModule(miniatures.source("gtsrb", tmp_path), **options).setup()
     (tmp_path / "gtsrb/GTSRB/Final_Training/Images/00001").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"Images: class folders are left out"):
-        TrafficSigns(str(tmp_path)).load()
+        miniatures.source("gtsrb", tmp_path).load()
     answers.write_text("no;list\n1;2\n")
     with pytest.raises(UserError, match=r"is no list of GTSRB's test images|left out"):
-        TrafficSigns(str(tmp_path)).load()
+        miniatures.source("gtsrb", tmp_path).load()
 
 
 def test_a_corrupted_download_is_named(tmp_path, monkeypatch):
@@ -115,21 +110,21 @@ def test_a_corrupted_download_is_named(tmp_path, monkeypatch):
     file = tmp_path / "cifar10/cifar-10-batches-py/data_batch_3"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match=r"another checksum than the original.*--download"):
-        TorchvisionArrays("cifar10", str(tmp_path)).load()
+        miniatures.source("cifar10", tmp_path).load()
 
 
 def test_missing_files_are_counted(tmp_path):
     miniatures.make_coop("eurosat", tmp_path)
     (tmp_path / "eurosat/2750/kind_1/train_0.jpg").unlink()
     with pytest.raises(UserError) as error:
-        CoOp("eurosat", str(tmp_path)).listings()
+        miniatures.source("eurosat", tmp_path).listings()
     (line,) = error.value.problems
     assert line.startswith("eurosat/train: 1 of 12 files are missing, the first is ")
 
 
 def test_a_file_that_is_replaced_changes_the_identity(tmp_path):
     miniatures.make_coop("eurosat", tmp_path)
-    source = CoOp("eurosat", str(tmp_path))
+    source = miniatures.source("eurosat", tmp_path)
     before = source.listings()
     assert before == source.listings()
     miniatures.write(tmp_path / "eurosat/2750/kind_1/train_0.jpg", miniatures.encoded(5))
@@ -257,7 +252,7 @@ def test_an_lmdb_is_decoded_by_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(image_bank, "_CHUNK", 2)
     miniatures.make_coop("dtd", tmp_path, "ilm_lmdb")
     options = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 2}
-    data = ImageDataModule(CoOp("dtd", str(tmp_path)), banks=tmp_path / "banks", **options)
+    data = ImageDataModule(miniatures.source("dtd", tmp_path), banks=tmp_path / "banks", **options)
     data.setup()
     assert data.image_counts == {"train": 12, "test": 6}
     first = data.source.load().train.read(0).resize((16, 16), Image.Resampling.BILINEAR)

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from smm_lightning import cli
 from smm_lightning import train as entry
 from smm_lightning.errors import UserError
 from smm_lightning.figures import __main__ as command
@@ -30,7 +29,6 @@ METHODS = ("pad", "full", "smm")
 def runs(tmp_path_factory):
     """Three finished runs on the same digits."""
     root = tmp_path_factory.mktemp("figures")
-    cli.register_resolvers()
     for method in METHODS:
         options = [*SMALL, f"method={method}", "epochs=2", "dataset.native_size=16"]
         options += ["trainer.precision=32-true"]  # figures compute in float32
@@ -162,7 +160,6 @@ def sorted_runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("sorted")
     for split, count in (("train", 8), ("test", 4)):
         write_images(root / "images", split, SORTED, count)
-    cli.register_resolvers()
     options = ["dataset=imagefolder", f"dataset.source.root={root}/images", "dataset.batch_size=8"]
     options += ["backbone=tiny", "trainer=cpu", "trainer.precision=32-true", "epochs=1"]
     options += [f"paths.root={root}/runs", f"paths.banks={root}/banks", "dataset.native_size=16"]
@@ -224,7 +221,6 @@ def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
 
 
 def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
-    cli.register_resolvers()
     options = [*SMALL, "dataset.subset_seed=1", "epochs=1", f"paths.root={tmp_path}"]
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
         entry.train(compose("train", [*options, f"paths.banks={tmp_path}/banks"]))

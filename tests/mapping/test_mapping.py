@@ -65,11 +65,6 @@ def test_more_targets_than_sources_are_refused():
             build()
 
 
-def test_an_unknown_refresh_is_refused_with_the_choices():
-    with pytest.raises(UserError, match=r"Did you mean 'epoch'"):
-        OneToOneMapping(3, 2, "epochs")
-
-
 def test_an_unfitted_mapping_is_never_used():
     mapping = OneToOneMapping(3, 2, "epoch")
     with pytest.raises(RuntimeError, match=r"before refit"):

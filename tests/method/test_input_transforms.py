@@ -195,10 +195,6 @@ def test_parameters_of_table_11(width, count):
             r"needs 5 poolings, and 5 layers allow at most 4 \(got 32\). "
             r"Use a patch size of at most 16, ",
         ),
-        ({"layers": 1, "patch_size": 1}, r"method.layers: must be at least 2 \(got 1\)"),
-        ({"width": 0}, r"method.width: must be at least 1 \(got 0\)"),
-        ({"channels": 2}, r"method.channels: must be 1 or 3 \(got 2\)"),
-        ({"interpolation": "bilinea"}, r"method.interpolation: unknown .* Did you mean 'bilinear'"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, message):

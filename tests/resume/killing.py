@@ -13,7 +13,6 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import smm_lightning.assembly  # noqa: F401 - loaded once, in the server
-from smm_lightning import cli
 from smm_lightning import train as entry
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.sampler import DerivedBatchSampler
@@ -21,14 +20,12 @@ from smm_lightning.dataset.sampler import DerivedBatchSampler
 BASE = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=120", "dataset.test_images=60"),
     *("dataset.batch_size=20", "epochs=5", "dataset.augmentation=paper", "threads=1"),
-    "optimizer.milestones=[2,4]",
 )
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.resume.killing"])
 
 
 def composed(overrides):
-    cli.register_resolvers()
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
         return compose("train", list(overrides))
 

@@ -21,8 +21,20 @@ CASES = {
         *("method=smm_single_channel", "trainer.check_val_every_n_epoch=2"),
         "callbacks.last.every_n_steps=2",
     ),
+    "cosine, warm-up, smoothed, balanced, clipped": (
+        *("method=full", "optimizer=sgd", "scheduler=cosine", "scheduler.warmup_epochs=1"),
+        *("loss.label_smoothing=0.1", "loss.class_weights=balanced"),
+        *("trainer.gradient_clip_val=1", "callbacks.last.every_n_steps=2"),
+    ),
+    "a schedule of torch's": (
+        *("method=smm", "scheduler=constant", "~scheduler.warmup_epochs"),
+        *("scheduler._target_=torch.optim.lr_scheduler.CyclicLR", "+scheduler._partial_=true"),
+        *("+scheduler.base_lr=0.001", "+scheduler.max_lr=0.1", "+scheduler.step_size_up=2"),
+        *("+scheduler.cycle_momentum=false", "callbacks.last.every_n_steps=2"),
+    ),
 }
 QUICK = {"smm ilm, in mid-epoch": 2, "smm ilm, 2 workers": 1, "smm running": 3, "full rlm": 3}
+QUICK |= {"cosine, warm-up, smoothed, balanced, clipped": 2, "a schedule of torch's": 2}
 
 
 def compare(tmp_path, options, kills, seed, **arguments):

@@ -1,0 +1,13 @@
+"""Ranges that arguments of several parts have; ``run/declared.py`` holds values against them."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+Processes = Annotated[int, Ge(0), Le(1024)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # what NumPy and Lightning take
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Rate = Annotated[float, Gt(0), Le(1e6)]  # of learning
+Factor = Annotated[float, Gt(0), Le(1)]
+ImageSize = Annotated[int, Ge(1), Le(4096)]  # pixels

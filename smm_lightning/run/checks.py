@@ -1,0 +1,87 @@
+"""What Hydra is told to look at before a run or a sweep begins: nothing is written before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.run.hydra_errors import exit_with, explain
+from smm_lightning.run.settings import check_configuration
+
+
+class Checks(Callback):
+    """Hydra calls it; ``conf/train.yaml`` names it.
+
+    It ends the program with a line for every problem: Hydra turns other errors of a callback into
+    warnings.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Look at every value, and whether the run can have its folder.
+
+        Raises:
+            SystemExit: If there is a problem.
+        """
+        problems = Problems()
+        with _exiting():
+            check_configuration(config, problems)
+            problems.raise_if_any()
+            _require_folder(Path(config.paths.run))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Look at every axis of the sweep.
+
+        Raises:
+            SystemExit: If one is empty or names a value twice.
+        """
+        params = config.hydra.sweeper.get("params") or {}
+        axes = [f"{name}={values}" for name, values in params.items()]
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        problems = Problems()
+        with _exiting():
+            for override in parser.parse_overrides([*axes, *config.hydra.overrides.task]):
+                _check_axis(override, problems)
+            problems.raise_if_any()
+            _require_folder(Path(config.paths.root))
+
+
+@contextmanager
+def _exiting() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        exit_with(explain(error, []) or UserError(str(error)))
+
+
+def _require_folder(path: Path) -> None:
+    """A folder is made only by the run itself; whether it could be is tried with its parents."""
+    there = next((place for place in (path, *path.parents) if place.exists()), path)
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is no folder")
+        if there != path:
+            path.mkdir(parents=True)
+            with suppress(OSError):  # another process has begun to use it
+                path.rmdir()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "Choose another paths.root."
+        raise problem("paths.run", f"cannot be made ({reason})", str(path), hint) from error
+
+
+def _check_axis(override: Override, problems: Problems) -> None:
+    if not override.is_sweep_override() or not override.is_discrete_sweep():
+        return
+    name, values = override.key_or_group, list(override.sweep_string_iterator())
+    twice = sorted({value for value in values if values.count(value) > 1})
+    problems.require(bool(values), name, "the sweep has no value", override.input_line)
+    problems.require(not twice, name, "the sweep names a value twice", ", ".join(twice))

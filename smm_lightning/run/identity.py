@@ -1,0 +1,123 @@
+"""Who a run is: the settings that decide about its result, their key, and the run's name.
+
+Everything decides unless it is named here, so a new field is part of a run's key by default.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+# What changes neither the numbers of a run nor what it writes into result.json.
+_LEFT_OUT = (
+    *("hydra", "paths", "logger", "force", "report", "tags", "notes", "vars"),
+    *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
+    *("compiled", "fused_attention"),  # speed: sums in another order, as on another machine
+)
+_LEFT_OUT_OF = {
+    "trainer": (
+        *("accelerator", "devices", "num_nodes", "strategy"),
+        *("profiler", "detect_anomaly", "enable_model_summary"),
+    ),
+    "dataset": (
+        *("num_workers", "build_workers", "banks", "residency", "evaluation_batch_size"),
+        *("facts", "source.split_url", "source.images_url", "source.torchvision"),
+    ),
+    "backbone": ("folded", "channels_last", "fast_stem"),
+}
+# Callbacks that watch a training and leave it as it is; every other one takes part in the result.
+_WATCHING = {
+    "smm_lightning.callbacks.": (
+        *("BestCheckpoint", "EpochRecorder", "LastCheckpoint"),
+        *("TensorBoardPanels", "WandbPanels"),
+    ),
+    "lightning.pytorch.callbacks.": (
+        *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary"),
+        *("OnExceptionCheckpoint", "ProgressBar", "RichModelSummary", "RichProgressBar"),
+        *("TQDMProgressBar", "ThroughputMonitor"),
+    ),
+}
+
+
+def identity(config: DictConfig) -> dict[str, Any]:
+    """The resolved settings that decide about a run's result; reports compare the same.
+
+    Where data and runs lie is left open: equal images are equal wherever they are.
+
+    Args:
+        config: composed.
+    """
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
+    plain.pop("hydra", None)
+    places = {name: f"<paths.{name}>" for name in plain.get("paths") or {}}
+    settled = OmegaConf.create({**plain, "paths": places, "logger": None})
+    return decisive_part(cast("dict[str, Any]", OmegaConf.to_container(settled, resolve=True)))
+
+
+def run_key(config: DictConfig) -> str:
+    """Eight characters that are the same for the same :func:`identity`."""
+    text = json.dumps(identity(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_name(config: DictConfig) -> str:
+    """Folder of a run, such as ``digits-smm-efficientnet_lite0-ilm-s0-1f2e3d4c``.
+
+    The same configuration gives the same folder, so repeating a command finds its run again.
+    """
+    groups = ("dataset", "method", "backbone", "mapping")
+    names = [(config.get(group) or {}).get("name") for group in groups]
+    readable = "-".join(re.sub(r"[^\w.]+", "_", str(name)) for name in names)
+    return f"{readable}-s{config.seed}-{run_key(config)}"
+
+
+def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides about the result.
+
+    Args:
+        config: nested, of plain values.
+    """
+    decisive = {name: value for name, value in config.items() if name not in _LEFT_OUT}
+    for group, left_out in _LEFT_OUT_OF.items():
+        decisive[group] = _without(decisive.get(group) or {}, left_out)
+    _drop_rates_of_what_is_not_there(decisive)
+    callbacks = decisive.pop("callbacks", None) or {}
+    acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
+    return {**decisive, "callbacks": acting} if acting else decisive
+
+
+def _without(
+    node: Mapping[str, Any], left_out: tuple[str, ...], prefix: str = ""
+) -> dict[str, Any]:
+    return {
+        name: _without(value, left_out, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in node.items()
+        if f"{prefix}{name}" not in left_out
+    }
+
+
+def _drop_rates_of_what_is_not_there(decisive: dict[str, Any]) -> None:
+    """A method without a mask generator, or without a pattern, does not depend on its rates."""
+    method, optimizer = decisive.get("method") or {}, decisive.get("optimizer") or {}
+    absent = set()
+    if "layers" not in method:
+        absent.add("mask_generator")
+        decisive.pop("mask_generator_layers", None)
+    if method.get("learn_pattern") is False:
+        absent.add("pattern")
+    groups = optimizer.get("groups") or {}
+    kept = {name: group for name, group in groups.items() if name not in absent}
+    decisive["optimizer"] = {**optimizer, "groups": kept}
+
+
+def _only_watches(callback: Any) -> bool:
+    if not isinstance(callback, Mapping):
+        return callback is None
+    target = str(callback.get("_target_"))
+    return any(
+        target.startswith(package) and target.rpartition(".")[2] in names
+        for package, names in _WATCHING.items()
+    )

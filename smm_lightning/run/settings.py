@@ -1,0 +1,132 @@
+"""The configuration as a whole: what stands at its top, and what each group must hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
+
+from annotated_types import Ge, Gt, Le, MinLen
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning.errors import Problems
+from smm_lightning.ranges import Count, Seed
+from smm_lightning.result import Objective
+from smm_lightning.run.declared import Name, check_node, check_values
+
+# Arguments that code adds to a group's node.
+PASSED: dict[str, tuple[str, ...]] = {
+    "dataset": ("size", "augmented"),
+    "method": ("image_size", "mean", "std"),
+    "backbone": (),
+    "mapping": ("source_classes", "classes"),
+    "optimizer": (),
+    "scheduler": (),
+    "loss": (),
+    "trainer": ("callbacks", "loggers", "network_precision"),
+}
+_NAMED = ("dataset", "method", "backbone", "mapping")
+_LISTS = ("callbacks", "logger")  # nodes by names
+
+
+@dataclass
+class Paths:
+    """``paths`` of the configuration."""
+
+    root: str | int
+    data: str | int
+    banks: str | int
+    run: Annotated[str, MinLen(1)]
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """The top of ``conf/train.yaml``, which says what each field is for."""
+
+    dataset: dict[str, Any]
+    method: dict[str, Any]
+    backbone: dict[str, Any]
+    mapping: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    loss: dict[str, Any]
+    trainer: dict[str, Any]
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    paths: Paths
+    seed: Seed
+    epochs: Count
+    mask_generator_layers: int
+    compiled: bool | None
+    fused_attention: bool | None
+    ckpt_path: str | None
+    force: bool
+    isolated: bool
+    threads: Annotated[int, Ge(1), Le(1024)] | None
+    panels_every_n_epochs: Count
+    stall_minutes: Annotated[float, Gt(0), Le(1e6)]
+    report: dict[str, Any] | None
+    objective: Objective
+    tags: list[str | int]
+    notes: str | None
+    vars: dict[str, Any]
+
+
+def check_configuration(cfg: DictConfig, problems: Problems) -> None:
+    """Note what is wrong with the values of a configuration; nothing is built.
+
+    Args:
+        cfg: composed.
+        problems: what was found so far.
+    """
+    whole = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
+    plain = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=True))
+    groups = {name: plain.get(name) for name in (*PASSED, *_LISTS)}
+    # A group's own values are looked at below, with what code adds to them.
+    bare = {n: {} if isinstance(v, Mapping) and n in groups else v for n, v in plain.items()}
+    check_values(Settings, bare, "", problems)
+    for name, passed in PASSED.items():
+        node = groups[name]
+        if isinstance(node, Mapping):
+            check_node(_without_name(name, node, problems), name, problems, passed)
+    for name in _LISTS:
+        nodes = groups[name]
+        for key, node in nodes.items() if isinstance(nodes, Mapping) else ():
+            if node is not None:
+                check_node(node, f"{name}.{key}", problems)
+    _check_pairs(plain, problems)
+    raw = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=False))
+    problems.found = _without_echoes(problems.found, raw)
+
+
+def _check_pairs(plain: Mapping[str, Any], problems: Problems) -> None:
+    length, epochs = (plain.get("trainer") or {}).get("max_epochs"), plain.get("epochs")
+    if length != epochs and epochs == epochs:  # noqa: PLR0124 - NaN is said elsewhere
+        problems.add("trainer.max_epochs", "follows epochs", length, "Use epochs=<number>.")
+    if plain.get("force") is True and plain.get("ckpt_path") is not None:
+        what = "begins anew, and ckpt_path goes on"
+        problems.add("force", what, plain["ckpt_path"], "Use one of them.")
+
+
+def _without_echoes(lines: list[str], raw: Mapping[str, Any]) -> list[str]:
+    """Leave out what is only said of a value because it follows another one, which is named."""
+
+    def source(line: str) -> str:
+        place, _, rest = line.partition(": ")
+        node: Any = raw
+        for name in place.split("."):
+            node = node.get(name) if isinstance(node, Mapping) else None
+        follows = isinstance(node, str) and node.startswith("${")
+        return f"{node[2:-1]}: {rest}" if follows else line
+
+    return [line for line in lines if source(line) == line or source(line) not in lines]
+
+
+def _without_name(group: str, node: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    if group not in _NAMED:
+        return dict(node)
+    check_values(_Named, {"name": node.get("name")}, group, problems)
+    return {name: value for name, value in node.items() if name != "name"}
+
+
+@dataclass
+class _Named:
+    name: Name

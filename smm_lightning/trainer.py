@@ -1,0 +1,198 @@
+"""Lightning's trainer with the settings that hold for every run, and limits to the others."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import lightning as L
+import torch
+from annotated_types import Ge, Gt, Le
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger
+
+from smm_lightning.checkpoint_io import AtomicCheckpointIO
+from smm_lightning.errors import Problems, problem
+from smm_lightning.ranges import Count
+
+# Short names of precisions, as Lightning has them, too.
+_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+_Full = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+_Short = Literal["16", "bf16", "32", "64", 16, 32, 64]
+Precision = _Full | _Short
+Batches = Count | Annotated[float, Gt(0), Le(1)]  # a number of them, or a share of all
+# Arguments of Lightning's that a run has its own ways for.
+_REFUSED = {
+    "max_steps": "epochs sets the length of a training, which the learning rates follow.",
+    "overfit_batches": "It replaces the order of the samples: use debug=overfit.",
+    "accumulate_grad_batches": "It would change BatchNorm in the mask generator: use a smaller "
+    "dataset.batch_size.",
+    "val_check_interval": "Tests follow epochs: use trainer.check_val_every_n_epoch.",
+    "log_every_n_steps": "What is logged are epochs.",
+    **dict.fromkeys(("callbacks", "logger"), "Use the group of that name."),
+    **dict.fromkeys(
+        (
+            *("plugins", "enable_progress_bar", "enable_checkpointing", "use_distributed_sampler"),
+            *(
+                "num_sanity_val_steps",
+                "reload_dataloaders_every_n_epochs",
+                "min_epochs",
+                "min_steps",
+            ),
+            *("default_root_dir", "barebones"),
+        ),
+        "A run sets it itself.",
+    ),
+}
+# Advice of Lightning's that does not hold here.
+_EXPECTED_WARNINGS = (
+    r".*does not have many workers.*",  # images are small, and decoding is a choice of the user
+    r"Checkpoint directory .* exists and is not empty.*",  # a run keeps its folder
+    r"The number of training batches .* is smaller than the logging interval.*",  # rows are epochs
+    r".*available but not used.*",  # trainer=cpu is a choice, too
+    r".*a checkpoint that ended before the epoch ended.*",  # the order is derived, not stored
+    r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6.6 on torch 2.15
+)
+
+
+def make_trainer(
+    *,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    network_precision: str,
+    accelerator: str = "auto",
+    devices: Annotated[int, Ge(-1), Le(1024)] | str | list[int] = 1,
+    num_nodes: Count = 1,
+    strategy: str = "auto",
+    precision: Precision = "auto",
+    max_epochs: Count = 1,
+    check_val_every_n_epoch: Count = 1,
+    limit_train_batches: Batches | None = None,
+    limit_val_batches: Batches | None = None,
+    limit_test_batches: Batches | None = None,
+    fast_dev_run: bool | Count = False,
+    max_time: str | None = None,
+    gradient_clip_val: Annotated[float, Gt(0)] | None = None,
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None,
+    deterministic: bool | Literal["warn"] = False,
+    benchmark: bool = True,
+    detect_anomaly: bool = False,
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None,
+    enable_model_summary: bool = False,
+    **options: Any,
+) -> L.Trainer:
+    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere.
+
+    Args:
+        callbacks: of the run.
+        loggers: likewise; none is fine.
+        network_precision: what ``auto`` stands for.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``, ...
+        devices: how many, or which.
+        num_nodes: machines.
+        strategy: Lightning's name, such as ``ddp``.
+        precision: Lightning's name or a short one; ``auto``: see :mod:`device`.
+        max_epochs: the configuration's ``epochs``.
+        check_val_every_n_epoch: test every n epochs.
+        limit_train_batches: of an epoch, a number or a share.
+        limit_val_batches: likewise of the tests after epochs.
+        limit_test_batches: likewise of the last test.
+        fast_dev_run: one batch (or so many) of everything, and nothing is written.
+        max_time: ``DD:HH:MM:SS`` after which training ends.
+        gradient_clip_val: largest norm (or value) of the gradients.
+        gradient_clip_algorithm: ``norm`` or ``value``.
+        deterministic: ask PyTorch for deterministic kernels.
+        benchmark: choose the fastest cuDNN kernels for the sizes at hand.
+        detect_anomaly: find the operation that a NaN came from.
+        profiler: where the time goes.
+        enable_model_summary: print a table of the layers.
+        options: any other of ``lightning.pytorch.Trainer``.
+
+    Raises:
+        UserError: If Lightning refuses an option, or a run sets it itself.
+    """
+    _check(options, max_time)
+    _silence_lightning()
+    on_terminal = sys.stdout.isatty()
+    bar = [RichProgressBar(leave=False)] if on_terminal else []
+    chosen = network_precision if precision == "auto" else str(precision)
+    chosen = _ALIASES.get(chosen, chosen)
+    on_cpu = accelerator in ("auto", "cpu") and device_type(accelerator) == "cpu"
+    if chosen == "16-mixed" and on_cpu:  # Lightning would take bfloat16
+        hint = "Use 32-true or bf16-mixed."
+        raise problem("trainer.precision", "CPUs have no float16 autocast", precision, hint)
+    try:
+        return L.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=chosen,  # type: ignore[arg-type]
+            max_epochs=max_epochs,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            fast_dev_run=fast_dev_run,
+            max_time=max_time,
+            gradient_clip_val=gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm,
+            deterministic=deterministic,
+            benchmark=benchmark,
+            detect_anomaly=detect_anomaly,
+            profiler=profiler,
+            enable_model_summary=enable_model_summary,
+            callbacks=[*callbacks, *bar],
+            logger=list(loggers) or False,
+            plugins=[AtomicCheckpointIO(), *_slurm()],
+            enable_progress_bar=on_terminal,
+            # Else Lightning adds one of its own, in the folder where the program was started.
+            enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+            num_sanity_val_steps=0,  # ILM has no mapping before the first epoch begins
+            use_distributed_sampler=False,  # ours splits every batch among the ranks
+            **options,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise problem("trainer", f"Lightning refuses it ({reason})") from error
+
+
+make_trainer.options_of = L.Trainer  # type: ignore[attr-defined]
+
+
+def device_type(accelerator: str) -> str:
+    """The kind of device that an accelerator's name stands for: ``cpu``, ``cuda`` or ``mps``."""
+    if accelerator == "auto":
+        there = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
+        return next((kind for kind, available in there if available), "cpu")
+    kind = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}.get(accelerator, "cpu")
+    return "cpu" if kind == "cuda" and not torch.cuda.is_available() else kind
+
+
+def _check(options: dict[str, Any], max_time: str | None) -> None:
+    problems = Problems()
+    for name in options.keys() & _REFUSED.keys():
+        problems.add(f"trainer.{name}", "is not for runs", options[name], _REFUSED[name])
+    if max_time is not None and not any(digit in max_time for digit in "123456789"):
+        problems.add("trainer.max_time", "must be DD:HH:MM:SS above 0", max_time)
+    for name in sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
+        # Lightning would take them as arguments, past the run's key.
+        hint = "Unset it; use trainer.<field>."
+        problems.add(name, "changes the trainer unseen", os.environ[name], hint)
+    problems.raise_if_any()
+
+
+def _silence_lightning() -> None:
+    """Leave out Lightning's banner and the warnings that are expected."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+
+
+def _slurm() -> list[SLURMEnvironment]:
+    """Under SLURM, submitit puts a job back into the queue; Lightning must not do it, too."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
