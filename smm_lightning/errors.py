@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _NOTHING = object()
+_LONGEST = 500  # characters of a value in a message
 
 
 class UserError(Exception):
@@ -23,8 +24,16 @@ class RunEndedError(Exception):
 
 def problem(where: str, what: str, got: object = _NOTHING, cure: str = "") -> UserError:
     """An error that reads ``<field or file>: <what is wrong> (got <value>). <cure>``."""
-    value = "" if got is _NOTHING else f" (got {got!r})"
+    value = "" if got is _NOTHING else f" (got {_shown(got)})"
     return UserError(f"{where}: {what}{value}. {cure}".rstrip())
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; a number of too many digits
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 class Problems:

@@ -6,7 +6,6 @@ Heavy imports wait until the command line is known to be good.
 import logging
 import os
 import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning import sweep
 from smm_lightning.errors import RunEndedError, UserError, problem
 from smm_lightning.result import environment, score, summarize, write_result
-from smm_lightning.run.config import CONF, print_config, quoted
+from smm_lightning.run.config import CONF, print_config, quoted, started_as
 from smm_lightning.run.hydra_errors import errors_in_a_line, exit_with
 from smm_lightning.run.identity import identity, run_key, run_name
 from smm_lightning.run_folder import RunFolder
@@ -132,12 +131,6 @@ def further_rank() -> bool:
     """Whether this process is a rank other than the first of a run on several devices."""
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return any(os.environ.get(name, "0") != "0" for name in names)
-
-
-def started_as() -> str:
-    """The command of this program, as its user gave it."""
-    program = Path(sys.argv[0])
-    return f"python {shlex.quote(str(program))}" if program.name == "train.py" else "smm train"
 
 
 def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list[str]) -> None:

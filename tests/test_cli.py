@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
 
 from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.run.config import started_as
 from smm_lightning.run.hydra_errors import explain
 from tests.test_train import ROOT, SMALL, run_program
 
@@ -44,7 +45,7 @@ def composed(arguments):
             ["backbone=timm", "backbone.modl=x"],
             r"backbone.modl: no such field .*Did you mean 'backbone.model'",
         ),
-        (["zzzzzz=1"], r"zzzzzz: no such field .*`smm train --cfg job` prints all fields."),
+        (["zzzzzz=1"], r"zzzzzz: no such field .*--cfg job` prints all fields."),
         (["epochs"], r"epochs: is no override .*Write field=value"),
         (["epochs=[1"], r"epochs=.1: is no override"),
         (["logger=null"], r"logger: a group needs a choice .got 'null'.. Use logger=none."),
@@ -76,6 +77,23 @@ def test_a_plugin_that_is_not_installed_is_named(file, extra):
     error = MissingConfigException("", missing_cfg_file=file, options=["basic"])
     (line,) = explain(error, []).problems
     assert re.match(rf"{file.rpartition('/')[0]}: needs a plugin .*smm-lightning\[{extra}\]", line)
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("train.py", "python train.py"),
+        ("/a b/train.py", "python '/a b/train.py'"),
+        ("/x/bin/smm", "smm train"),
+        ("/x/smm_lightning/__main__.py", "python -m smm_lightning train"),
+    ],
+)
+def test_hints_name_the_command_as_it_was_started(program, shown, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program])
+    assert started_as() == shown
+    with pytest.raises(HydraException) as error:
+        composed(["zzzzzz=1"])
+    assert f"`{shown} --cfg job`" in explain(error.value, ["zzzzzz=1"]).problems[0]
 
 
 def test_errors_of_the_program_itself_stay_what_they_are():

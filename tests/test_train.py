@@ -91,7 +91,7 @@ def test_the_continue_command_continues(finished):
 
 def test_the_continue_command_can_be_pasted_whatever_the_root_is_called(tmp_path):
     root = "my runs, [1]=2 (it's {x}) ü"
-    options = (*SMALL, "epochs=1", "method=full", f"paths.root={quoted(root)}")
+    options = (*SMALL, "epochs=1", "method=full", "force=true", f"paths.root={quoted(root)}")
     done = run_program(*options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     command = done.stdout.partition("continue      ")[2].strip()

@@ -4,6 +4,8 @@ Importing this makes ``${run_name:}``, ``${run_key:}`` and ``${grid_name:}`` kno
 """
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +25,14 @@ def quoted(text: str) -> str:
     escaped = re.sub(r"(\\*)'", r"\1\1\'", text)  # backslashes count before a quote alone
     end = re.search(r"\\*$", escaped)
     return f"'{escaped}{end[0] if end else ''}'"
+
+
+def started_as() -> str:
+    """The command that trains, as this program was started."""
+    program = Path(sys.argv[0])
+    if program.name == "train.py":
+        return f"python {shlex.quote(str(program))}"
+    return "python -m smm_lightning train" if program.name == "__main__.py" else "smm train"
 
 
 def grid_name(config: DictConfig) -> str:

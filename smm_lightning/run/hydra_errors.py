@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from smm_lightning.errors import RunEndedError, UserError, closest, did_you_mean, problem
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import CONF, started_as
 
 USAGE_ERROR = 2
 _TRACEBACKS = "HYDRA_FULL_ERROR"  # without it Hydra prints errors itself and ends the program
@@ -102,7 +102,9 @@ def _unknown_choice(error: MissingConfigException) -> UserError:
 
 def _unknown_field(field: str, arguments: Sequence[str]) -> UserError:
     given = next((word for word in arguments if word.lstrip("+~").startswith(field)), field)
-    hint = closest(field, _known_names(arguments)) or "`smm train --cfg job` prints all fields."
+    hint = (
+        closest(field, _known_names(arguments)) or f"`{started_as()} --cfg job` prints all fields."
+    )
     return problem(field, "no such field", given, hint)
 
 

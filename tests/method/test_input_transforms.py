@@ -215,13 +215,11 @@ def test_pixel_accesses_of_table_5(name, accesses):
 
 
 def test_a_frame_that_does_not_fit_is_refused():
-    with pytest.raises(UserError, match=r"method.frame: a frame cannot be wider than half"):
-        FramePrompt(32, MEAN, STD, frame=0.6)
     with pytest.raises(UserError, match=r"narrower than a pixel"):
         FramePrompt(32, MEAN, STD, frame=0.01)
 
 
-@pytest.mark.parametrize("native", [32, 40, 0])
+@pytest.mark.parametrize("native", [32, 40])
 def test_an_image_not_smaller_than_the_canvas_is_refused(native):
     with pytest.raises(UserError, match=f"dataset.native_size: .* input of 32 .got {native}"):
         PadPrompt(32, MEAN, STD, native_size=native)

@@ -89,7 +89,7 @@ def test_averages_are_over_the_rows_that_all_columns_have():
         ({"config__dataset__train_images": 100}, "dataset.train_images=100"),
         ({"data/images": {"train": 60, "test": 50}}, "train images=60"),
         ({"images": {"train": {"digest": "0123456789abcdef"}}}, "train digest=01234567"),
-        ({"config__optimizer__pattern__lr": 0.1}, "optimizer.groups.pattern.lr=0.1"),
+        ({"config__optimizer__groups__pattern__lr": 0.1}, "optimizer.groups.pattern.lr=0.1"),
         (
             {"config__callbacks__stop": {"_target_": "a.EarlyStopping"}},
             "callbacks.stop._target_=a.EarlyStopping",
