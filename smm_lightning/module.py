@@ -330,11 +330,17 @@ class ReprogrammingModule(L.LightningModule):
         side = self.input_transform.input_size
         size = min(self._datamodule.full_batches())  # that of training
         noise = torch.rand(size, 3, side, side, device=self.device)
+        with torch.no_grad():
+            for weights in self._trained:  # without a pattern, the mask has no gradient
+                weights.add_(torch.rand_like(weights), alpha=0.1)
         with self.trainer.precision_plugin.forward_context():
-            if compiled.works_on(noise):
+            if compiled.works_on(noise, self._trained):
                 self._compiled = compiled
         self.input_transform.load_state_dict(state)
-        self.input_transform.zero_grad(set_to_none=True)
+
+    @property
+    def _trained(self) -> list[Parameter]:
+        return sum(self.input_transform.parameter_groups().values(), [])
 
     @property
     def _train_metrics(self) -> dict[str, Metric]:

@@ -25,8 +25,8 @@ def test_a_compiled_run_is_an_eager_run(composed):
     # In float64 the order of sums shows below 1e-12; one step of Adam is 1e-2.
     assert row["train/loss"] == pytest.approx(others["train/loss"], rel=0, abs=1e-9)
     assert row["test/acc"] == others["test/acc"]
-    patterns = [module.input_transform.pattern for module in (eager, fast)]
-    torch.testing.assert_close(*patterns, rtol=0, atol=1e-9)
+    states = [module.input_transform.state_dict() for module in (eager, fast)]
+    torch.testing.assert_close(*states, rtol=0, atol=1e-9)
 
 
 def test_only_whole_batches_are_compiled():
@@ -56,6 +56,24 @@ def test_a_compiler_that_fails_costs_speed_and_not_the_run(composed, monkeypatch
     assert "torch.compile failed, training goes on without it" in caplog.text
     assert "RuntimeError: no compiler" in caplog.text
     assert "long story" not in caplog.text
+
+
+def test_a_compiler_that_gives_other_gradients_is_not_used(composed, monkeypatch, caplog):
+    def against(function, **_):
+        def compiled(images):
+            logits = function(images)
+            return 2 * logits.detach() - logits
+
+        return compiled
+
+    expected, _ = trained(composed)
+    monkeypatch.setattr("smm_lightning.compiled.torch.compile", against)
+    with caplog.at_level(logging.WARNING):
+        module, _ = trained(composed, "compiled=true")
+    assert module._compiled is None
+    assert "it computes other gradients (cosine -1.00)" in caplog.text
+    states = [each.input_transform.state_dict() for each in (module, expected)]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
 def test_prompt_and_network_are_one_graph_with_weights_that_stay_in_place(composed):

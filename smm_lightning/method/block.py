@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
+from smm_lightning.method.per_channel import normalized
+
 _PLANES = (0, 2, 3)  # all dimensions but the channels
 
 
@@ -80,11 +82,14 @@ class _NormPoolRelu(Function):
         count = wide.new_full((1,), planes.numel() / planes.shape[1])
         total = _over_ranks(torch.cat([wide.sum(_PLANES), count]))
         mean, count = total[:-1] / total[-1], total[-1:]
-        var = _over_ranks(_scaled(wide, mean=mean).square_().sum(_PLANES)) / count
+        one = torch.ones_like(mean)
+        var = _over_ranks(normalized(wide, mean, one).square_().sum(_PLANES)) / count
         kept, index = planes, None
         if pooled:
             kept, index = functional.max_pool2d_with_indices(planes, [2, 2])
-        result = functional.batch_norm(kept, mean, var, scale, shift, eps=eps).relu_()
+        result = normalized(kept, mean, var, scale, shift, eps)
+        # torch.compile of torch 2.11 gives a result that was written in place a gradient of zero.
+        result = result.relu() if torch.compiler.is_compiling() else result.relu_()
         inverse = torch.rsqrt(var + eps)
         ctx.save_for_backward(planes, kept, index, result, mean, inverse, scale, count)
         ctx.mark_non_differentiable(mean, var, count)
@@ -104,25 +109,14 @@ class _NormPoolRelu(Function):
         of_shift, of_scale = sums.chunk(2)
         factor = -scale * inverse.square() * of_scale
         constant = -scale * inverse * of_shift - factor * mean
-        gradient = _scaled(gradient, scale * inverse)
+        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+        gradient = normalized(gradient, zero, one, scale * inverse)
         if index is not None:
             gradient = torch.ops.aten.max_pool2d_with_indices_backward(
                 gradient, planes, [2, 2], [2, 2], [0, 0], [1, 1], ceil_mode=False, indices=index
             )
-        gradient = gradient.add_(_scaled(planes, factor, constant))
-        return gradient, to_scale, to_shift, torch.zeros_like(mean), None, None
-
-
-def _scaled(
-    planes: Tensor,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    mean: Tensor | None = None,
-) -> Tensor:
-    """(planes - mean) * scale + shift, per channel, in one pass (broadcasting takes far longer)."""
-    given = next(value for value in (scale, shift, mean) if value is not None)
-    mean = torch.zeros_like(given) if mean is None else mean
-    return functional.batch_norm(planes, mean, torch.ones_like(given), scale, shift, eps=0)
+        gradient = gradient.add_(normalized(planes, zero, one, factor, constant))
+        return gradient, to_scale, to_shift, zero, None, None
 
 
 def _over_ranks(sums: Tensor) -> Tensor:
