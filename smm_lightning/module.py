@@ -340,7 +340,8 @@ class ReprogrammingModule(L.LightningModule):
 
     @property
     def _trained(self) -> list[Parameter]:
-        return sum(self.input_transform.parameter_groups().values(), [])
+        groups = self.input_transform.parameter_groups()
+        return [weights for group in groups.values() for weights in group]
 
     @property
     def _train_metrics(self) -> dict[str, Metric]:
