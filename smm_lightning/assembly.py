@@ -17,13 +17,24 @@ from smm_lightning.backbone import BackboneSpec
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
-from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.errors import Problems, UserError, one_line, problem
+from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
-from smm_lightning.module import ReprogrammingModule, Training
+from smm_lightning.module import ReprogrammingModule
+from smm_lightning.optimizer import GroupedOptimizer
 from smm_lightning.run.settings import check_configuration
 from smm_lightning.trainer import device_type
+from smm_lightning.training import Training
 
 Kind = TypeVar("Kind")
+_KINDS: dict[str, type] = {
+    "backbone": BackboneSpec,
+    "method": InputTransform,
+    "mapping": LabelMapping,
+    "dataset": ImageDataModule,
+    "optimizer": GroupedOptimizer,
+    "trainer": L.Trainer,
+}
 
 
 @dataclass
@@ -107,9 +118,14 @@ def plan(cfg: DictConfig) -> Plan:
     with problems.caught():
         data = build(cfg, "dataset", **(_of_prompt(method) if method else {}))
     with problems.caught():
-        training = Training(*(build(cfg, name) for name in ("optimizer", "scheduler", "loss")))
+        training = Training(
+            build(cfg, "optimizer"),
+            build(cfg, "scheduler"),
+            build(cfg, "loss"),
+            {name: _without_name(cfg, name) for name in ("optimizer", "scheduler")},
+        )
         if method is not None:
-            training.build(method.parameter_groups())  # again in training; here for its problems
+            training.rehearse(method.parameter_groups(), cfg.epochs)
     if cfg.ckpt_path is not None:
         with problems.caught():
             read_checkpoint(Path(cfg.ckpt_path))
@@ -176,7 +192,8 @@ def build_all(cfg: DictConfig, group: str, kind: type[Kind]) -> list[Kind]:
     built = {name: _instantiated(nodes[name], f"{group}.{name}") for name in nodes if nodes[name]}
     for name, one in built.items():
         if not isinstance(one, kind):
-            raise problem(f"{group}.{name}", f"is no {kind.__name__}", type(one).__name__)
+            what = f"must be of the class {kind.__name__}"
+            raise problem(f"{group}.{name}", what, type(one).__name__)
     return list(built.values())
 
 
@@ -200,7 +217,11 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
     Raises:
         UserError: Whatever the constructor finds.
     """
-    return _instantiated(_without_name(cfg, group), group, **arguments)
+    built = _instantiated(_without_name(cfg, group), group, **arguments)
+    kind = _KINDS.get(group, object)
+    if not isinstance(built, kind):
+        raise problem(group, f"must be of the class {kind.__name__}", type(built).__name__)
+    return built
 
 
 def _instantiated(node: Any, field: str, **arguments: Any) -> Any:
@@ -211,6 +232,8 @@ def _instantiated(node: Any, field: str, **arguments: Any) -> Any:
             raise error.__cause__ from None
         reason = " ".join(str(error.__cause__ or error).split())
         raise problem(field, f"cannot be built ({reason})") from error
+    except TypeError as error:  # of values that Hydra itself cannot read
+        raise problem(field, f"cannot be built ({one_line(error)})") from error
 
 
 def _without_name(cfg: DictConfig, group: str) -> dict[str, Any]:

@@ -80,6 +80,16 @@ class Problems:
             raise self.as_error()
 
 
+def one_line(error: BaseException) -> str:
+    """What went wrong, short enough for a table."""
+    if isinstance(error, UserError):
+        return error.problems[0]
+    if isinstance(error, SystemExit):
+        return f"left with exit status {error.code}"
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
 @contextmanager
 def from_extra(extra: str, where: str) -> Iterator[None]:
     """Say which extra of this package to install when the import in the block fails.

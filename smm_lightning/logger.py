@@ -5,16 +5,20 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning.errors import one_line, problem
+
+Mode = Literal["auto", "online", "offline", "disabled"]
 
 
 def wandb_logger(
     *,
     save_dir: str | Path,
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+    mode: Mode = "auto",
     project: str | int = "smm-lightning",
     entity: str | None = None,
     name: str | None = None,
@@ -29,7 +33,7 @@ def wandb_logger(
 
     Args:
         save_dir: the run's folder.
-        mode: ``auto``: online where there is a key.
+        mode: ``auto``: as WANDB_MODE says, else online where there is a key.
         project: where the runs are.
         entity: user or team; ``None``: the default of the key.
         name: of the run.
@@ -40,6 +44,9 @@ def wandb_logger(
         notes: for people.
         options: as for ``WandbLogger`` and ``wandb.init``.
     """
+    wanted = os.environ.get("WANDB_MODE", "")
+    if mode == "auto" and wanted in ("online", "offline", "disabled"):
+        mode = cast("Mode", wanted)
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
         if mode == "offline":
@@ -63,9 +70,18 @@ def wandb_logger(
 
 
 def log_configuration(loggers: Sequence[Logger], cfg: DictConfig) -> None:
-    """Write the resolved configuration to every logger."""
+    """Write the resolved configuration to every logger.
+
+    Raises:
+        UserError: If one cannot begin, whose options or folder show that only now.
+    """
     for logger in loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        try:
+            getattr(logger, "experiment", None)  # some begin only when it is asked for
+            logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        except Exception as error:  # every library has its own
+            what = f"{type(logger).__name__} cannot begin ({one_line(error)})"
+            raise problem("logger", what) from error
 
 
 @contextmanager
@@ -78,8 +94,9 @@ def closed_at_end(loggers: Sequence[Logger], summary: dict[str, Any]) -> Iterato
             if isinstance(logger, WandbLogger):
                 import wandb
 
-                logger.experiment.summary.update(summary)
-                wandb.finish(exit_code=int(not summary))
+                if wandb.run is not None:  # else it could not begin
+                    logger.experiment.summary.update(summary)
+                    wandb.finish(exit_code=int(not summary))
             else:
                 logger.finalize("success" if summary else "failed")
 

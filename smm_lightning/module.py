@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import lightning as L
@@ -11,8 +10,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -24,41 +21,11 @@ from smm_lightning.errors import Problems
 from smm_lightning.finite_loss import FiniteLoss
 from smm_lightning.mapping import LabelMapping, count_pairs
 from smm_lightning.method import InputTransform
-from smm_lightning.optimizer import GroupedOptimizer, build_schedule
+from smm_lightning.optimizer import settings_of, take_over
 from smm_lightning.run.images import changed_images
+from smm_lightning.training import Training
 
-SCHEMA = 4  # of the checkpoint; raise it when its content changes
-
-
-@dataclass
-class Training:
-    """How a prompt is trained.
-
-    Args:
-        optimizer: with the rates.
-        scheduler: from an optimiser to its schedule over epochs.
-        loss: from target logits (B, T) and targets (B,) to the mean over the batch.
-    """
-
-    optimizer: GroupedOptimizer
-    scheduler: Callable[[Optimizer], Any]
-    loss: Callable[[Tensor, Tensor], Tensor]
-
-    def prepare(self, counts: Tensor) -> None:
-        """Tell a loss that asks for it how many training images each class has.
-
-        Args:
-            counts: (T,).
-        """
-        if hasattr(self.loss, "prepare"):
-            self.loss.prepare(counts)
-
-    def build(
-        self, parameters: dict[str, list[Parameter]], *, fused: bool = True
-    ) -> tuple[Optimizer, LRScheduler]:
-        """Optimiser and schedule of what is trained; see :meth:`GroupedOptimizer.build`."""
-        optimizer = self.optimizer.build(parameters, fused=fused)
-        return optimizer, build_schedule(self.scheduler, optimizer)
+SCHEMA = 5  # of the checkpoint; raise it when its content changes
 
 
 class ReprogrammingModule(L.LightningModule):
@@ -149,6 +116,10 @@ class ReprogrammingModule(L.LightningModule):
         if compiles_on(self.device, requested=self.compiled):
             self._compile()
 
+    def on_train_start(self) -> None:
+        """Where a checkpoint of other settings was read, go on with those of this training."""
+        take_over(self.trainer.optimizers[0], self.lr_schedulers(), self._settings)
+
     def on_train_epoch_start(self) -> None:
         """Count predictions and refit the mapping, where it asks for that."""
         for metric in self._train_metrics.values():  # sums of a checkpoint of the last epoch's end
@@ -197,6 +168,7 @@ class ReprogrammingModule(L.LightningModule):
         fused = self.trainer.gradient_clip_val is None
         groups = self.input_transform.parameter_groups()
         optimizer, schedule = self.how.build(groups, fused=fused)
+        self._settings = settings_of(optimizer)
         lr_scheduler = {"scheduler": schedule, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}  # type: ignore[typeddict-item]
 
@@ -208,6 +180,7 @@ class ReprogrammingModule(L.LightningModule):
         """
         checkpoint["identity"] = {**self.identity, **self.images}
         checkpoint["parts"] = self.parts
+        checkpoint["training"] = self.how.nodes
         checkpoint["refit"] = self._refit
         checkpoint["sums"] = {
             name: {state: self._over_ranks(value) for state, value in _sums(metric).items()}
@@ -233,6 +206,7 @@ class ReprogrammingModule(L.LightningModule):
                 f"the checkpoint has another {key} than this run's {own!r}",
                 found.get(key),
             )
+        self.how.require_continuation_of(checkpoint.get("training") or {}, problems)
         changed = "" if problems.found else changed_images(found, self.images)
         problems.require(
             not changed,

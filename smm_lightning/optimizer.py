@@ -1,6 +1,5 @@
 """An optimiser with a rate for each part, and its schedule (paper appendix; PAPER_MAP.md)."""
 
-import inspect
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -12,12 +11,14 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.errors import Problems, closest, did_you_mean, one_line, problem
 from smm_lightning.ranges import Count, Factor, Rate
 
+# Of our methods; one without a pattern or a mask generator leaves its settings aside.
+_GROUPS = {"pattern", "mask_generator"}
 Epochs = Annotated[int, Ge(0), Le(1_000_000)]
 # Shares of all epochs at which the rates decay.
 MILESTONES = {
@@ -49,9 +50,16 @@ class GroupedOptimizer:
     Args:
         algorithm: from parameter groups to an optimiser, such as ``partial(torch.optim.Adam)``.
         groups: settings by name: ``pattern`` (delta) and ``mask_generator`` (phi).
+
+    Raises:
+        UserError: If the algorithm has a rate of its own.
     """
 
     def __init__(self, algorithm: Callable[..., Optimizer], groups: Mapping[str, Group]) -> None:
+        rate = getattr(algorithm, "keywords", {}).get("lr")
+        if rate is not None:
+            hint = "Use optimizer.groups.<name>.lr."
+            raise problem("optimizer.algorithm.lr", "every group has its own", rate, hint)
         self.algorithm = algorithm
         self.groups = groups
 
@@ -71,20 +79,31 @@ class GroupedOptimizer:
         missing = parameters.keys() - self.groups.keys()
         if missing:
             raise problem("optimizer.groups", "has no settings of", ", ".join(sorted(missing)))
+        for name in self.groups.keys() - parameters.keys() - _GROUPS:
+            hint = closest(name, {*parameters, *_GROUPS})
+            raise problem("optimizer.groups", "nothing is trained in this group", name, hint)
         groups = [
-            {"params": weights, "name": name, **vars(self.groups[name])}
+            {"params": weights, "name": name, "lr": self.groups[name].lr}
             for name, weights in parameters.items()
         ]
         options = {"fused": fused} if _can_be_fused(self.algorithm) else {}
         try:
-            return self.algorithm(groups, **options)
-        except (TypeError, ValueError) as error:
-            raise problem("optimizer.algorithm", f"cannot be built ({error})") from error
+            optimizer = self.algorithm(groups, **options)
+        except Exception as error:  # whatever another's constructor raises
+            reason = one_line(error)
+            raise problem("optimizer.algorithm", f"cannot be built ({reason})") from error
+        if not isinstance(optimizer, Optimizer):
+            raise problem("optimizer.algorithm", "gives no optimiser", type(optimizer).__name__)
+        return optimizer
 
 
 def _can_be_fused(algorithm: Callable[..., Any]) -> bool:
+    """Whether it has such a kernel, which may skip any step: SGD's has no momentum to begin with.
+
+    What the user says of it is left as it is.
+    """
     given = getattr(algorithm, "keywords", {})
-    return "fused" in inspect.signature(algorithm).parameters and "fused" not in given
+    return getattr(algorithm, "func", algorithm) in (Adam, AdamW) and "fused" not in given
 
 
 class Schedule(ABC):
@@ -97,23 +116,27 @@ class Schedule(ABC):
     def __init__(self, warmup_epochs: Epochs = 0) -> None:
         self.warmup_epochs = warmup_epochs
 
-    def __call__(self, optimizer: Optimizer) -> LambdaLR:
-        """The schedule of an optimiser, to be stepped once an epoch."""
-        settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-        return LambdaLR(optimizer, [partial(self._warmed, group) for group in settings])
+    def build(self, optimizer: Optimizer, lr_decays: Sequence[float]) -> LambdaLR:
+        """The schedule of an optimiser, to be stepped once an epoch.
+
+        Args:
+            optimizer: to follow it.
+            lr_decays: of its parameter groups.
+        """
+        return LambdaLR(optimizer, [partial(self._warmed, lr_decay) for lr_decay in lr_decays])
 
     @abstractmethod
-    def factor(self, group: Mapping[str, Any], epoch: int) -> float:
+    def factor(self, lr_decay: float, epoch: int) -> float:
         """Of a parameter group's initial rate in an epoch, from 0."""
 
-    def _warmed(self, group: Mapping[str, Any], epoch: int) -> float:
-        return min(1.0, (epoch + 1) / (self.warmup_epochs + 1)) * self.factor(group, epoch)
+    def _warmed(self, lr_decay: float, epoch: int) -> float:
+        return min(1.0, (epoch + 1) / (self.warmup_epochs + 1)) * self.factor(lr_decay, epoch)
 
 
 class Constant(Schedule):
     """Rates stay what they are."""
 
-    def factor(self, group: Mapping[str, Any], epoch: int) -> float:  # noqa: ARG002
+    def factor(self, lr_decay: float, epoch: int) -> float:  # noqa: ARG002
         """See :meth:`Schedule.factor`."""
         return 1.0
 
@@ -139,9 +162,9 @@ class Milestones(Schedule):
         super().__init__(warmup_epochs)
         self.milestones = resolve_milestones(milestones, epochs)
 
-    def factor(self, group: Mapping[str, Any], epoch: int) -> float:
+    def factor(self, lr_decay: float, epoch: int) -> float:
         """See :meth:`Schedule.factor`."""
-        return float(group["lr_decay"] ** bisect_right(self.milestones, epoch))
+        return lr_decay ** bisect_right(self.milestones, epoch)
 
 
 class Cosine(Schedule):
@@ -156,31 +179,72 @@ class Cosine(Schedule):
         super().__init__(warmup_epochs)
         self.epochs = epochs
 
-    def factor(self, group: Mapping[str, Any], epoch: int) -> float:  # noqa: ARG002
+    def factor(self, lr_decay: float, epoch: int) -> float:  # noqa: ARG002
         """See :meth:`Schedule.factor`."""
         falling = max(1, self.epochs - self.warmup_epochs)
         return 0.5 + 0.5 * math.cos(math.pi * max(0, epoch - self.warmup_epochs) / falling)
 
 
-def build_schedule(scheduler: Callable[[Optimizer], Any], optimizer: Optimizer) -> LRScheduler:
+def build_schedule(
+    scheduler: Schedule | Callable[[Optimizer], Any],
+    optimizer: Optimizer,
+    groups: Mapping[str, Group],
+) -> LRScheduler:
     """The schedule of an optimiser.
 
     Args:
-        scheduler: a :class:`Schedule`, or one of torch's with everything but the optimiser.
+        scheduler: ours, or one of torch's with everything but the optimiser.
         optimizer: to follow it.
+        groups: settings of its parameter groups, by name.
 
     Raises:
         UserError: If it cannot be built, or waits for a metric.
     """
+    if isinstance(scheduler, Schedule):
+        return scheduler.build(
+            optimizer, [groups[group["name"]].lr_decay for group in optimizer.param_groups]
+        )
     try:
         schedule = scheduler(optimizer)
-    except (TypeError, ValueError) as error:
-        raise problem("scheduler", f"cannot be built ({error})") from error
+    except Exception as error:  # whatever another's constructor raises
+        raise problem("scheduler", f"cannot be built ({one_line(error)})") from error
     if isinstance(schedule, ReduceLROnPlateau) or not isinstance(schedule, LRScheduler):
         what = "must be a schedule over epochs"
         hint = "ReduceLROnPlateau waits for a metric: use scheduler=cosine or milestones."
         raise problem("scheduler", what, type(schedule).__name__, hint)
     return schedule
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Everything about its parameter groups but the parameters."""
+    return [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
+def take_over(
+    optimizer: Optimizer, schedule: object, settings: Sequence[Mapping[str, Any]]
+) -> None:
+    """Go on with these settings after a state was loaded, which brought those of its own.
+
+    Changes nothing where both are the same. Schedules that are no function of the epoch alone keep
+    what was loaded.
+
+    Args:
+        optimizer: with loaded momenta.
+        schedule: of it, at the epoch to go on with.
+        settings: of :func:`settings_of`, before the first epoch.
+    """
+    if not isinstance(schedule, LambdaLR):
+        return
+    schedule.base_lrs = [group["initial_lr"] for group in settings]
+    rates = [
+        rate * factor(schedule.last_epoch)
+        for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, own, rate in zip(optimizer.param_groups, settings, rates, strict=True):
+        group.update({**own, "lr": rate})
 
 
 def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int]:

@@ -164,6 +164,8 @@ def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
     if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
         raise problem(group, "the file names no class of this package", node.get("_target_"))
     values = {key: value for key, value in node.items() if key != "_target_"}
+    if "_target_" in json.dumps(values):  # looking at it would import what it names
+        raise problem(group, "the file names a class within another", node["_target_"])
     problems = Problems()
     check_values(kind, values, group, problems, passed=arguments)
     problems.raise_if_any()

@@ -10,4 +10,6 @@ Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # what NumPy and Lightning take
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Rate = Annotated[float, Gt(0), Le(1e6)]  # of learning
 Factor = Annotated[float, Gt(0), Le(1)]
+# Short names of precisions, as Lightning has them, too.
+PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 ImageSize = Annotated[int, Ge(1), Le(4096)]  # pixels

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import one_line, problem
 from smm_lightning.files import remove_unfinished, write_atomically
 from smm_lightning.result import FILE, read_result
 
@@ -91,6 +91,22 @@ class RunFolder:
         finally:
             lock.release()
 
+    def require_own(self) -> None:
+        """Refuse a folder that another configuration's run lies in, which ``paths.run`` can name.
+
+        Raises:
+            UserError: If there is one.
+        """
+        for name in (FILE, _STATE):
+            try:
+                key = json.loads((self.path / name).read_text())["run_key"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if key != self.key:
+                hint = "force=true begins anew in it; another paths.run keeps both."
+                what = "holds the run of another configuration"
+                raise problem("paths.run", what, str(self.path), hint)
+
     def begin_anew(self) -> None:
         """Forget what an earlier run left: the result first, so that no other weights carry it."""
         for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv"):
@@ -148,13 +164,3 @@ def _is_taken(lock: FileLock) -> bool:
             return False
     except Timeout:
         return True
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong, short enough for a table."""
-    if isinstance(error, UserError):
-        return error.problems[0]
-    if isinstance(error, SystemExit):
-        return f"left with exit status {error.code}"
-    text = next((line for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}".rstrip(": ")

@@ -16,11 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning import sweep
-from smm_lightning.errors import RunEndedError, UserError, problem
+from smm_lightning.errors import Problems, RunEndedError, UserError, problem
 from smm_lightning.result import environment, score, summarize, write_result
 from smm_lightning.run.config import CONF, print_config, quoted, started_as
 from smm_lightning.run.hydra_errors import errors_in_a_line, exit_with
 from smm_lightning.run.identity import identity, run_key, run_name
+from smm_lightning.run.settings import check_configuration
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals
 
@@ -38,7 +39,12 @@ def train(cfg: DictConfig, *, alone: bool = False) -> dict[str, Any]:
     Raises:
         UserError: For everything that a user can mend, all problems of a configuration at once.
     """
+    problems = Problems()
+    check_configuration(cfg, problems)
+    problems.raise_if_any()
     run = folder_of(cfg)
+    if not cfg.force:
+        run.require_own()
     if further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
         return fit(cfg, run, alone=alone)
     finished = finished_before(cfg, run)
@@ -76,13 +82,14 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
     from smm_lightning.dataset import account
     from smm_lightning.host_memory import keep_freed_memory
     from smm_lightning.logger import closed_at_end, log_configuration
+    from smm_lightning.trainer import refusals_in_a_line
 
     keep_freed_memory()
     summary: dict[str, Any] = {}
     planned = plan(cfg)
     with RunSignals(60 * cfg.stall_minutes, alone=alone) as signals, sweep.threads(cfg.threads):
         recorder = EpochRecorder(run.path / "epochs.csv")
-        loggers = loggers_of(cfg)
+        loggers = [] if cfg.trainer.get("fast_dev_run") else loggers_of(cfg)
         trainer = trainer_of(cfg, [SaveBeforeEnd(signals), recorder], loggers)
         parts = planned.carry_out()
         if cfg.objective == "val/acc" and "val" not in parts.data.evaluation_splits:
@@ -97,7 +104,8 @@ def fit(cfg: DictConfig, run: RunFolder, *, alone: bool) -> dict[str, Any]:
                     print_config(cfg)
                 print("\n".join(account.lines(parts.data.images, parts.data.overlaps)))
             signals.watch(lambda: parts.data.batches_prepared)
-            trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
+            with refusals_in_a_line():
+                trainer.fit(parts.module, datamodule=parts.data, ckpt_path=start)
             last = recorder.history[-1] if recorder.history else {}
             if "test/acc" not in last:  # the last epoch was not tested
                 last = dict(trainer.test(parts.module, datamodule=parts.data, verbose=False)[0])
@@ -135,6 +143,8 @@ def further_rank() -> bool:
 
 def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list[str]) -> None:
     """Accuracy, where the files are, and how to go on."""
+    if further_rank():
+        return
     last, best = 100 * result["test/acc_last"], 100 * result["test/acc_best"]
     epoch, split = result["best/epoch"] + 1, result["best/selected_on"]
     print(
@@ -151,8 +161,10 @@ def print_closing_lines(cfg: DictConfig, result: dict[str, Any], overrides: list
         f"epochs={2 * cfg.epochs}",
         f"ckpt_path={quoted(str(folder / 'last.ckpt'))}",
     ]
-    print(f"files         {folder}/: result.json epochs.csv last.ckpt best.ckpt")
-    print(f"continue      {started_as()} {shlex.join(more)}")
+    files = ("result.json", "epochs.csv", "last.ckpt", "best.ckpt")
+    print(f"files         {folder}/: {' '.join(n for n in files if (folder / n).is_file())}")
+    if (folder / "last.ckpt").is_file():
+        print(f"continue      {started_as()} {shlex.join(more)}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

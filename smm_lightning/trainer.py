@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import lightning as L
@@ -12,15 +13,21 @@ import torch
 from annotated_types import Ge, Gt, Le
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    Checkpoint,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    RichProgressBar,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers import Logger
 
 from smm_lightning.checkpoint_io import AtomicCheckpointIO
-from smm_lightning.errors import Problems, problem
-from smm_lightning.ranges import Count
+from smm_lightning.errors import Problems, one_line, problem
+from smm_lightning.ranges import PRECISIONS, Count
 
-# Short names of precisions, as Lightning has them, too.
-_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 _Full = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 _Short = Literal["16", "bf16", "32", "64", 16, 32, 64]
 Precision = _Full | _Short
@@ -48,6 +55,12 @@ _REFUSED = {
         "A run sets it itself.",
     ),
 }
+_REFUSED_CALLBACKS = (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 # Advice of Lightning's that does not hold here.
 _EXPECTED_WARNINGS = (
     r".*does not have many workers.*",  # images are small, and decoding is a choice of the user
@@ -116,11 +129,18 @@ def make_trainer(
         UserError: If Lightning refuses an option, or a run sets it itself.
     """
     _check(options, max_time)
+    if gradient_clip_algorithm is not None and gradient_clip_val is None:
+        what, hint = "has no value to clip at", "Use trainer.gradient_clip_val=<number>."
+        raise problem("trainer.gradient_clip_algorithm", what, gradient_clip_algorithm, hint)
+    for callback in callbacks:
+        if isinstance(callback, _REFUSED_CALLBACKS):
+            what = "changes batches, rates or weights, which a run has its own ways for"
+            raise problem("callbacks", what, type(callback).__name__)
     _silence_lightning()
     on_terminal = sys.stdout.isatty()
     bar = [RichProgressBar(leave=False)] if on_terminal else []
     chosen = network_precision if precision == "auto" else str(precision)
-    chosen = _ALIASES.get(chosen, chosen)
+    chosen = PRECISIONS.get(chosen, chosen)
     on_cpu = accelerator in ("auto", "cpu") and device_type(accelerator) == "cpu"
     if chosen == "16-mixed" and on_cpu:  # Lightning would take bfloat16
         hint = "Use 32-true or bf16-mixed."
@@ -162,6 +182,19 @@ def make_trainer(
 
 
 make_trainer.options_of = L.Trainer  # type: ignore[attr-defined]
+
+
+@contextmanager
+def refusals_in_a_line() -> Iterator[None]:
+    """Settings and callbacks that Lightning refuses only when a training begins.
+
+    Raises:
+        UserError: If it does.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise problem("trainer", f"Lightning refuses it ({one_line(error)})") from error
 
 
 def device_type(accelerator: str) -> str:

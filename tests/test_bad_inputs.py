@@ -130,6 +130,36 @@ OUR_OWN = """
     ckpt_path=A_FILE -> ckpt_path
     objective=val/acc -> objective
     hydra.mode=NOPE -> hydra.mode
+    +method._partial_=true -> method
+    +method._recursive_=false -> method._recursive_
+    mapping._target_=builtins.dict -> mapping
+    dataset.source._target_=torch.nn.ReLU -> dataset.source
+    +dataset.source._partial_=true -> dataset.source
+    optimizer.groups.pattern._target_=builtins.dict -> optimizer.groups.pattern
+    optimizer.algorithm._target_=torch.nn.Identity -> optimizer.algorithm
+    +optimizer.algorithm.foreach=true -> optimizer.algorithm
+    +optimizer.algorithm.lr=3 -> optimizer.algorithm.lr
+    '+optimizer.groups.head={_target_: smm_lightning.optimizer.Group, lr: 1}' -> optimizer.groups
+    loss._target_=torch.nn.Identity -> loss
+    ~loss +loss._target_=torch.nn.NLLLoss -> loss
+    ~loss +loss._target_=torch.nn.CrossEntropyLoss +loss.reduction=sum -> loss
+    ~loss +loss._target_=torch.nn.CrossEntropyLoss +loss.reduction=none -> loss
+    ONE_STEP_CYCLE epochs=3 -> scheduler
+    scheduler.epochs=7 -> scheduler.epochs
+    mapping.refresh=never -> mapping.refresh
+    trainer.limit_train_batches=0.0001 -> trainer
+    trainer.gradient_clip_algorithm=value -> trainer.gradient_clip_algorithm
+    +callbacks.x._target_=lightning.pytorch.callbacks.BatchSizeFinder -> callbacks
+    +callbacks.x._target_=lightning.pytorch.callbacks.LearningRateMonitor -> trainer
+    logger=csv logger.csv.save_dir=/proc/x -> logger
+    logger=wandb logger.wandb.mode=offline +logger.wandb.nope=1 -> logger
+    hydra.run.dir=/proc/x -> paths.run
+    dataset=3 -> dataset
+    vars.a=1 -> vars.a
+    notes=??? -> notes
+    -m hydra/sweeper=optuna hydra.sweeper.n_trials=0 seed=1,2 -> hydra.sweeper.n_trials
+    --config-dir=BROKEN +experiment=broken -> BROKEN/experiment/broken.yaml
+    --config-dir=BROKEN +experiment=latin -> configuration
     '=1' -> =1
     'a b' -> a b
 """
@@ -150,11 +180,18 @@ def test_a_mistake_is_a_line(typed, field, tmp_path, monkeypatch, capfd):
         "A_FILE": str(tmp_path / "file"),
         "SEED_OF_400_DIGITS": "9" * 400,
         "OWN_IMAGES": f"dataset=imagefolder dataset.source.root={tmp_path}",
+        "BROKEN": str(tmp_path / "broken"),
+        "ONE_STEP_CYCLE": "~scheduler +scheduler._target_=torch.optim.lr_scheduler.OneCycleLR "
+        "+scheduler._partial_=true +scheduler.max_lr=0.1 +scheduler.total_steps=1",
     }.items():
-        typed = typed.replace(name, value)
-    typed_words = shlex.split(typed)
-    sweep = [word for word in typed_words if word == "-m"]
-    arguments = [*sweep, *SMALL, *(word for word in typed_words if word != "-m")]
+        typed, field = typed.replace(name, value), field.replace(name, value)
+    if "broken" in typed:
+        (tmp_path / "broken/experiment").mkdir(parents=True)
+        (tmp_path / "broken/experiment/broken.yaml").write_text("a: [1\nb: }")
+        (tmp_path / "broken/experiment/latin.yaml").write_bytes("a: é".encode("latin-1"))
+    words = shlex.split(typed)
+    first = [word for word in words if word == "-m" or word.startswith("--")]
+    arguments = [*first, *SMALL, *(word for word in words if word not in first)]
     with pytest.raises(SystemExit) as left:
         command.run("train", arguments)
     shown = capfd.readouterr()
@@ -164,7 +201,7 @@ def test_a_mistake_is_a_line(typed, field, tmp_path, monkeypatch, capfd):
     for line in lines:
         assert re.match(rf"error: {re.escape(field)}(\.\w+)*: \S", line), line
     assert "Traceback" not in shown.out + shown.err
-    kept = {"file", "banks"}  # an image cache stays: it is as good as before
+    kept = {"file", "banks", "broken"}  # an image cache stays: it is as good as before
     assert {path.name for path in tmp_path.iterdir() if not is_empty(path)} <= kept
 
 

@@ -29,11 +29,12 @@ ALLOWED = {
     "compiled": set(),
     "loss": {"errors", "ranges"},
     "optimizer": {"errors", "ranges"},
+    "training": {"errors", "optimizer"},
     "trainer": {"checkpoint_io", "errors", "ranges"},
     **dict.fromkeys(CONCEPTS, BASICS),
     "prepare": {"dataset", "errors", "run"},
     "benchmark": CONCEPTS
-    | {"device", "host_memory", "loss", "module", "optimizer", "predict", "prompt"},
+    | {"device", "host_memory", "loss", "module", "optimizer", "predict", "prompt", "training"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "loop_batches", "mapping", "method"},
@@ -45,9 +46,10 @@ ALLOWED = {
     "figures": BASICS
     | {"dataset", "run"}
     | {"assembly", "checkpoint", "host_memory", "mapping", "report", "result", "views"},
-    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "optimizer", "run"},
+    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "optimizer", "run", "training"},
     "same_images": {"assembly", "errors", "run", "run_folder"},
-    "assembly": CONCEPTS | {"checkpoint", "device", "errors", "module", "run", "trainer"},
+    "assembly": CONCEPTS
+    | {"checkpoint", "device", "errors", "module", "run", "trainer", "training"},
     "train": {
         "assembly",
         "callbacks",

@@ -28,8 +28,9 @@ def weight():
 
 def rates(schedule, epochs, **groups):
     """By group, of every epoch."""
-    optimizer = grouped(**groups).build({name: weight() for name in groups})
-    built = build_schedule(schedule, optimizer)
+    settings = grouped(**groups)
+    optimizer = settings.build({name: weight() for name in groups})
+    built = build_schedule(schedule, optimizer, settings.groups)
     found = {name: [] for name in groups}
     for _ in range(epochs):
         for group in optimizer.param_groups:
@@ -82,10 +83,23 @@ def test_groups_may_be_fewer_than_settings_and_not_more():
         grouped(pattern=(0.1,)).build({"pattern": weight(), "head": weight()})
 
 
-@pytest.mark.parametrize(("algorithm", "fused"), [("Adam", True), ("SGD", True), ("Adamax", None)])
-def test_steps_are_one_kernel_where_the_algorithm_has_it(algorithm, fused):
+@pytest.mark.parametrize(
+    ("algorithm", "fused"), [("Adam", True), ("AdamW", True), ("SGD", None), ("Adamax", None)]
+)
+def test_steps_are_one_kernel_where_that_can_skip_any_step(algorithm, fused):
     made = grouped(getattr(torch.optim, algorithm), pattern=(0.1,)).build({"pattern": weight()})
     assert made.param_groups[0].get("fused") is fused
+    chosen = partial(getattr(torch.optim, algorithm), weight_decay=1.0)
+    assert (
+        grouped(chosen, pattern=(0.1,)).build({"pattern": weight()}).param_groups[0].get("fused")
+        is fused
+    )
+
+
+def test_groups_do_not_set_options_of_the_algorithm_by_their_decays():
+    """Adagrad has an lr_decay of its own, which means something else."""
+    made = grouped(torch.optim.Adagrad, pattern=(0.1, 0.5)).build({"pattern": weight()})
+    assert made.param_groups[0]["lr_decay"] == 0
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,22 @@ def test_every_place_reads_its_own_configuration(installed, tmp_path):
         assert done.stdout.strip() == str(conf), done.stderr
 
 
+def test_the_paths_of_one_machine_stay_there(tmp_path):
+    import shutil
+
+    source = tmp_path / "source"
+    for name in ("smm_lightning", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    (source / "conf/local").mkdir(exist_ok=True)
+    (source / "conf/local/default.yaml").write_text("paths: {root: /home/me}")
+    with zipfile.ZipFile(built("wheel", source, tmp_path / "dist")) as archive:
+        names = archive.namelist()
+    assert "smm_lightning/conf/train.yaml" in names
+    assert not [name for name in names if "local" in name]
+
+
 def test_a_second_checkout_reads_its_own_configuration(tmp_path):
     import shutil
 

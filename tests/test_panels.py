@@ -104,7 +104,9 @@ def test_loggers_combine(composed, tmp_path, monkeypatch, chosen):
 
 def test_panels_without_their_logger_do_nothing(composed):
     panels = "+callbacks.panels._target_=smm_lightning.callbacks.WandbPanels"
-    entry.train(composed(*SMALL, "epochs=1", panels))
+    cfg = composed(*SMALL, "epochs=1", panels)
+    assert entry.train(cfg)["history"]
+    assert not list(Path(cfg.paths.run).rglob("*.png"))
 
 
 def test_a_logger_on_a_finished_run_is_told_that_it_gets_nothing(composed, capsys):

@@ -130,6 +130,49 @@ def test_a_checkpoint_that_leaves_nothing_to_train_is_refused(finished):
     assert set((folder / "runs").iterdir()) == before
 
 
+def test_a_training_goes_on_under_other_rates_and_epochs(finished, composed):
+    """The momenta are the checkpoint's; rates, schedule and options are this run's."""
+    _, run, _ = finished
+    changed = ("optimizer.groups.pattern.lr=0.5", "+optimizer.algorithm.betas=[0.8,0.9]")
+    options = (*SMALL, "epochs=4", f"ckpt_path={run}/last.ckpt", *changed)
+    result = entry.train(composed(*options, "scheduler.milestones=[3]"))
+    rates = [row["lr/pattern"] for row in result["history"]]
+    assert rates == pytest.approx([0.01, 0.0001, 0.5, 0.05])  # the first run's, and this run's
+    (folder,) = Path(result["config"]["paths"]["root"]).iterdir()
+    saved = read_checkpoint(folder / "last.ckpt")["optimizer_states"][0]["param_groups"]
+    assert {tuple(group["betas"]) for group in saved} == {(0.8, 0.9)}
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optimizer=sgd", r"another optimizer.algorithm, .*got 'torch.optim.Adam'"),
+        ("scheduler=constant", r"another scheduler, .*got 'smm_lightning.optimizer.Milestones'"),
+    ],
+)
+def test_a_state_of_another_optimizer_or_schedule_is_refused(finished, composed, override, line):
+    from smm_lightning.errors import UserError
+
+    _, run, _ = finished
+    with pytest.raises(UserError, match=rf"ckpt_path: the checkpoint was trained with {line}"):
+        entry.train(composed(*SMALL, "epochs=4", f"ckpt_path={run}/last.ckpt", override))
+
+
+def test_a_folder_of_another_configuration_is_refused(finished, composed, tmp_path):
+    """``paths.run`` can name any folder; what lies there is neither mixed nor lost."""
+    from smm_lightning.errors import UserError
+
+    place = f"paths.run={tmp_path}/mine"
+    first = entry.train(composed(*SMALL, "epochs=1", place))
+    before = (tmp_path / "mine/result.json").read_bytes()
+    with pytest.raises(UserError, match=r"paths.run: holds the run of another configuration"):
+        entry.train(composed(*SMALL, "epochs=2", place))
+    assert (tmp_path / "mine/result.json").read_bytes() == before
+    assert entry.train(composed(*SMALL, "epochs=1", place)) == first
+    again = entry.train(composed(*SMALL, "epochs=2", place, "force=true"))
+    assert len(again["history"]) == 2
+
+
 def test_a_checkpoint_of_weights_alone_cannot_be_gone_on_from(finished, composed, tmp_path):
     from smm_lightning.errors import UserError
 
@@ -233,7 +276,15 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
 
 @pytest.mark.parametrize(
     "options",
-    [("method=full",), ("method=full", "mapping.refresh=running"), ("method=smm",)],
+    [
+        ("method=full",),
+        ("method=full", "mapping.refresh=running"),
+        (
+            *("method=full", "loss.class_weights=balanced", "loss.label_smoothing=0.1"),
+            *("trainer.gradient_clip_val=0.01", "scheduler=cosine", "optimizer=sgd"),
+        ),
+        ("method=smm",),
+    ],
     ids=" ".join,
 )
 def test_two_ranks_are_one(tmp_path, options):
@@ -243,7 +294,9 @@ def test_two_ranks_are_one(tmp_path, options):
     """
     tolerance = 5e-4 if "method=smm" in options else 1e-5
     options = (*SMALL, *options, "dataset.train_images=205", "dataset.test_images=101", "epochs=2")
-    options += ("dataset.batch_size=40", "scheduler.milestones=[1]", "trainer.precision=32-true")
+    options += ("dataset.batch_size=40", "trainer.precision=32-true")
+    if "scheduler=cosine" not in options:
+        options += ("scheduler.milestones=[1]",)
     ddp = ("trainer=ddp", "trainer.accelerator=cpu", "paths.root=two")
     done = [run_program(*options, cwd=tmp_path), run_program(*options, *ddp, cwd=tmp_path)]
     for program in done:

@@ -136,7 +136,7 @@ def test_prompts_load_without_lightning_and_hydra(trained, tmp_path):
     assert done.stdout.strip() == "10"
 
 
-def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
+def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path, monkeypatch):
     run, _ = trained
     prompt = read_prompt(run)
     path = tmp_path / "p.safetensors"
@@ -164,6 +164,14 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path):
         parts = {**prompt.parts, "method": {"_target_": target}}
         hostile = Prompt(parts, prompt.class_names, prompt.backbone_sha256, prompt.weights)
         with pytest.raises(UserError, match=r"method: the file names no class of this package"):
+            rebuild(hostile)
+    witness = tmp_path / "witness.py"
+    witness.write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for inner in ({"_target_": "witness.x"}, [{"_target_": "witness.x"}]):
+        parts = {**prompt.parts, "method": {**prompt.parts["method"], "layers": inner}}
+        hostile = Prompt(parts, prompt.class_names, prompt.backbone_sha256, prompt.weights)
+        with pytest.raises(UserError, match=r"method: the file names a class within another"):
             rebuild(hostile)
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
     del checkpoint["parts"]["decoding"]

@@ -20,8 +20,9 @@ from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import FramePrompt, InputTransform, PadPrompt, SampleSpecificMask
-from smm_lightning.module import ReprogrammingModule, Training
+from smm_lightning.module import ReprogrammingModule
 from smm_lightning.optimizer import Group, GroupedOptimizer, Milestones
+from smm_lightning.training import Training
 
 BACKBONES = {
     "efficientnet_lite0": (EfficientNetLite0, 128, {}),

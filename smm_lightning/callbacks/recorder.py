@@ -28,6 +28,7 @@ class EpochRecorder(Callback):
         self._before = 0.0  # seconds of this epoch before the run went on in the middle of it
         self._evaluated = False
         self._evaluation = 0.0
+        self._rates: Row = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Start the clock; the hook of the epoch's start is not called in the middle of one."""
@@ -37,6 +38,13 @@ class EpochRecorder(Callback):
         """Start the clock of the epoch."""
         self._started, self._before = time.perf_counter(), 0.0
         self._evaluated, self._evaluation = False, 0.0
+        self._rates = {}
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note the rates of this epoch; at its end the schedule has moved on to the next."""
+        if not self._rates:
+            groups = trainer.optimizers[0].param_groups
+            self._rates = {f"lr/{group['name']}": group["lr"] for group in groups}
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Start the clock of the evaluation."""
@@ -54,7 +62,6 @@ class EpochRecorder(Callback):
             for name, value in trainer.callback_metrics.items()
             if "/" in name and (self._evaluated or not name.startswith(("test/", "val/")))
         }
-        rates = {f"lr/{g['name']}": g["lr"] for g in trainer.optimizers[0].param_groups}
         seconds = self._elapsed()
         stepping = seconds - metrics.get("time/mapping_s", 0.0) - self._evaluation
         times = {
@@ -66,8 +73,8 @@ class EpochRecorder(Callback):
             images = trainer.datamodule.image_counts["train"]  # type: ignore[attr-defined]
             shown = {"epoch": trainer.current_epoch, "time/images_per_s": images / seconds}
             for logger in trainer.loggers:
-                logger.log_metrics({**rates, **times, **shown}, trainer.global_step)
-        row = {"epoch": trainer.current_epoch, **metrics, **rates, **times}
+                logger.log_metrics({**self._rates, **times, **shown}, trainer.global_step)
+        row = {"epoch": trainer.current_epoch, **metrics, **self._rates, **times}
         self.history.append(row)
         if trainer.is_global_zero:
             if self.path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]

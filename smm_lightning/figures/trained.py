@@ -15,6 +15,7 @@ from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
 from smm_lightning.mapping import count_pairs
+from smm_lightning.module import SCHEMA
 from smm_lightning.report.runs import Run
 from smm_lightning.run.images import changed_images, require_noted_images
 
@@ -57,6 +58,11 @@ class Trained:
     def __init__(self, run: Run) -> None:
         assert run.result is not None
         require_noted_images(run.result, str(run.folder))
+        checkpoint = read_checkpoint(run.folder / "last.ckpt")
+        if (version := checkpoint["identity"].get("schema")) != SCHEMA:
+            what = "was trained by another version, so this one cannot show its weights"
+            hint = "--only training,patch_size,curves needs none; force=true trains it anew."
+            raise problem(str(run.folder), what, version, hint)
         self.run = run
         self.result = run.result
         self.method = str(run.value("method.name"))
@@ -68,7 +74,7 @@ class Trained:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._parts.module.eval().to(self.device)
         self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}
-        self._after = read_checkpoint(run.folder / "last.ckpt")["state_dict"]
+        self._after = checkpoint["state_dict"]
         self._known: dict[tuple[str, bytes], Answers] = {}
         self.restore()
 

@@ -59,11 +59,13 @@ class OneToOneMapping(LabelMapping):
 
     index: Tensor
 
-    def __init__(self, source_classes: int, classes: int, refresh: Refresh) -> None:
+    def __init__(
+        self, source_classes: int, classes: int, refresh: Literal["once", "epoch", "running"]
+    ) -> None:
         super().__init__()
         require_enough_sources(source_classes, classes)
         self.source_classes = source_classes
-        self.refresh = refresh
+        self.refresh: Refresh = refresh
         # -1: not fitted yet. A negative index would silently wrap, so forward checks the flag.
         self.register_buffer("index", torch.full((classes,), -1))
         self._fitted = False
@@ -133,6 +135,7 @@ class RandomMapping(OneToOneMapping):
     """
 
     def __init__(self, source_classes: int, classes: int, seed: Seed) -> None:
-        super().__init__(source_classes, classes, refresh="never")
+        super().__init__(source_classes, classes, refresh="once")
+        self.refresh = "never"
         generator = torch.Generator().manual_seed(seed)
         self._set(torch.randperm(source_classes, generator=generator)[:classes])

@@ -1,7 +1,8 @@
 """What Hydra is told to look at before a run or a sweep begins: nothing is written before."""
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.run.hydra_errors import exit_with, explain
-from smm_lightning.run.settings import check_configuration
+from smm_lightning.run.settings import PASSED, check_configuration
 
 
 class Checks(Callback):
@@ -34,8 +35,14 @@ class Checks(Callback):
         problems = Problems()
         with _exiting():
             check_configuration(config, problems)
+            for group in PASSED:
+                choice = config.hydra.runtime.choices.get(group)
+                problems.require(
+                    choice is None or isinstance(choice, str), group, "takes one choice", choice
+                )
             problems.raise_if_any()
-            _require_folder(Path(config.paths.run))
+            for place in {config.paths.run, config.hydra.run.dir}:
+                _require_folder(Path(place))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Look at every axis of the sweep.
@@ -43,11 +50,17 @@ class Checks(Callback):
         Raises:
             SystemExit: If one is empty or names a value twice.
         """
-        params = config.hydra.sweeper.get("params") or {}
+        sweeper, problems = config.hydra.sweeper, Problems()
+        params = sweeper.get("params") or {}
         axes = [f"{name}={values}" for name, values in params.items()]
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        problems = Problems()
         with _exiting():
+            for name, values in params.items():
+                what, where = "must be text, such as '1,2'", f"hydra.sweeper.params.{name}"
+                problems.require(isinstance(values, str), where, what, values)
+            trials = sweeper.get("n_trials", 1)
+            problems.require(trials >= 1, "hydra.sweeper.n_trials", "must be at least 1", trials)
+            problems.raise_if_any()
             for override in parser.parse_overrides([*axes, *config.hydra.overrides.task]):
                 _check_axis(override, problems)
             problems.raise_if_any()
@@ -63,15 +76,13 @@ def _exiting() -> Iterator[None]:
 
 
 def _require_folder(path: Path) -> None:
-    """A folder is made only by the run itself; whether it could be is tried with its parents."""
-    there = next((place for place in (path, *path.parents) if place.exists()), path)
+    """A folder is made only by the run itself; whether it could be is tried beside it."""
     try:
+        there = next((place for place in (path, *path.parents) if place.exists()), path)
         if not there.is_dir():
             raise NotADirectoryError(f"{there} is no folder")
-        if there != path:
-            path.mkdir(parents=True)
-            with suppress(OSError):  # another process has begun to use it
-                path.rmdir()
+        if there != path:  # under another name, because another process may be making it
+            Path(tempfile.mkdtemp(dir=there)).rmdir()
     except OSError as error:
         reason = error.strerror or str(error)
         hint = "Choose another paths.root."

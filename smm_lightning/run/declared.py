@@ -17,7 +17,7 @@ import pydantic
 from smm_lightning.errors import Problems, closest
 
 _STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
-_OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_")
+_OF_HYDRA = ("_target_", "_partial_")
 _UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # By which people, folders and reports know a choice; the one field that no constructor takes.
 Name = Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00-\x1f]{1,100}$")] | int
@@ -35,7 +35,13 @@ _WORDS = (
 )
 
 
-def check_node(node: Any, where: str, problems: Problems, passed: Collection[str] = ()) -> None:
+def check_node(
+    node: Any,
+    where: str,
+    problems: Problems,
+    passed: Collection[str] = (),
+    kind: Any = inspect.Parameter.empty,
+) -> None:
     """Note what is wrong with the values of a node, and of the nodes in it.
 
     Args:
@@ -43,6 +49,7 @@ def check_node(node: Any, where: str, problems: Problems, passed: Collection[str
         where: its field, for messages.
         problems: what was found so far.
         passed: arguments that code adds; the node cannot set them.
+        kind: annotation of what it must give.
     """
     from hydra.errors import HydraException
     from hydra.utils import get_object
@@ -59,6 +66,12 @@ def check_node(node: Any, where: str, problems: Problems, passed: Collection[str
         reason = " ".join(str(error).split())
         problems.add(f"{where}._target_", f"cannot be loaded ({reason})", node["_target_"])
         return
+    if inspect.isclass(kind) and kind not in (inspect.Parameter.empty, Any):
+        partial = node.get("_partial_") is True
+        if partial or (inspect.isclass(target) and not issubclass(target, kind)):
+            given = f"a part of {node['_target_']}" if partial else node["_target_"]
+            problems.add(where, f"must be of the class {kind.__name__}", given)
+            return
     values = {name: value for name, value in node.items() if name not in _OF_HYDRA}
     check_values(target, values, where, problems, passed, partial=node.get("_partial_") is True)
 
@@ -121,10 +134,13 @@ def _check_value(parameter: inspect.Parameter, value: Any, field: str, problems:
         return
     children = _children(value)
     if isinstance(value, Mapping) and "_target_" in value:
-        check_node(value, field, problems)
+        check_node(value, field, problems, kind=annotation)
     elif any(isinstance(child, Mapping) and "_target_" in child for child in children.values()):
+        members = get_args(annotation)  # of a sequence or mapping: last, what its values are
         for key, child in children.items():
-            check_node(child, f"{field}.{key}", problems)
+            check_node(
+                child, f"{field}.{key}", problems, kind=members[-1] if members else annotation
+            )
     elif isinstance(value, Mapping) and dataclasses.is_dataclass(annotation):
         check_values(annotation, value, field, problems)  # type: ignore[arg-type]
     elif annotation is not parameter.empty and not isinstance(annotation, str):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
@@ -17,6 +18,7 @@ from hydra.errors import (
 )
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
+from yaml import YAMLError
 
 from smm_lightning.errors import RunEndedError, UserError, closest, did_you_mean, problem
 from smm_lightning.run.config import CONF, started_as
@@ -46,7 +48,7 @@ def errors_in_a_line() -> Iterator[None]:
         yield
     except RunEndedError as error:  # the other runs of the sweep went on
         exit_with(UserError(str(error)), status=1)
-    except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
+    except (UserError, HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
         explained = None if with_traceback else explain(error, sys.argv[1:])
         if explained is None:
             raise
@@ -79,6 +81,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
             explained = problem(str(field), str(error.__cause__.msg).splitlines()[0])
         case ConfigCompositionException() if field:
             explained = _unknown_field(str(field), arguments)
+        case yaml.MarkedYAMLError(problem_mark=mark) if mark is not None:
+            what = f"is no YAML in line {mark.line + 1} ({error.problem})"
+            explained = problem(str(mark.name), what)
+        case UnicodeDecodeError():
+            explained = problem("configuration", f"a file is no text in UTF-8 ({error})")
         case HydraException() | OmegaConfBaseException():
             explained = _first_lines(error)
         case _:
@@ -102,9 +109,11 @@ def _unknown_choice(error: MissingConfigException) -> UserError:
 
 def _unknown_field(field: str, arguments: Sequence[str]) -> UserError:
     given = next((word for word in arguments if word.lstrip("+~").startswith(field)), field)
-    hint = (
-        closest(field, _known_names(arguments)) or f"`{started_as()} --cfg job` prints all fields."
-    )
+    if field.startswith("vars."):  # open to any name
+        hint = f"New ones are written with a plus: +{given}."
+    else:
+        hint = closest(field, _known_names(arguments))
+    hint = hint or f"`{started_as()} --cfg job` prints all fields."
     return problem(field, "no such field", given, hint)
 
 
@@ -136,11 +145,13 @@ def _no_choice(arguments: Sequence[str]) -> UserError:
     nameless = next((a for a in arguments if a.startswith("=")), None)
     if nameless is not None:
         return problem(nameless, "is no override", nameless, _OVERRIDE)
-    nulls = [a.partition("=")[0] for a in arguments if a.endswith("=null")]
-    group = next((name for name in nulls if (CONF / name).is_dir()), "configuration")
+    pairs = [a.partition("=")[::2] for a in arguments]
+    chosen = [pair for pair in pairs if (CONF / pair[0]).is_dir() and not pair[1][:1].isalpha()]
+    nulls = [pair for pair in pairs if (CONF / pair[0]).is_dir() and pair[1] == "null"]
+    group, choice = next(iter(nulls + chosen), ("configuration", "null"))
     none = (CONF / group / "none.yaml").is_file()
     hint = f"Use {group}=none." if none else f"Leave {group} out, or take another choice."
-    return problem(group, "a group needs a choice", "null", hint)
+    return problem(group, "a group needs a choice by its name", choice, hint)
 
 
 def _first_lines(error: Exception) -> UserError:

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from smm_lightning.ranges import PRECISIONS
+
 # What changes neither the numbers of a run nor what it writes into result.json.
 _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report", "tags", "notes", "vars"),
@@ -20,7 +22,7 @@ _LEFT_OUT = (
 _LEFT_OUT_OF = {
     "trainer": (
         *("accelerator", "devices", "num_nodes", "strategy"),
-        *("profiler", "detect_anomaly", "enable_model_summary"),
+        *("benchmark", "profiler", "detect_anomaly", "enable_model_summary"),
     ),
     "dataset": (
         *("num_workers", "build_workers", "banks", "residency", "evaluation_batch_size"),
@@ -28,6 +30,7 @@ _LEFT_OUT_OF = {
     ),
     "backbone": ("folded", "channels_last", "fast_stem"),
 }
+_WITHOUT_MASK_GENERATOR = ("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt")
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
     "smm_lightning.callbacks.": (
@@ -83,6 +86,8 @@ def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
     decisive = {name: value for name, value in config.items() if name not in _LEFT_OUT}
     for group, left_out in _LEFT_OUT_OF.items():
         decisive[group] = _without(decisive.get(group) or {}, left_out)
+    if (precision := str(decisive["trainer"].get("precision"))) in PRECISIONS:
+        decisive["trainer"]["precision"] = PRECISIONS[precision]
     _drop_rates_of_what_is_not_there(decisive)
     callbacks = decisive.pop("callbacks", None) or {}
     acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
@@ -103,7 +108,7 @@ def _drop_rates_of_what_is_not_there(decisive: dict[str, Any]) -> None:
     """A method without a mask generator, or without a pattern, does not depend on its rates."""
     method, optimizer = decisive.get("method") or {}, decisive.get("optimizer") or {}
     absent = set()
-    if "layers" not in method:
+    if method.get("_target_") in _WITHOUT_MASK_GENERATOR:
         absent.add("mask_generator")
         decisive.pop("mask_generator_layers", None)
     if method.get("learn_pattern") is False:

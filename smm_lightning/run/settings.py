@@ -78,6 +78,9 @@ def check_configuration(cfg: DictConfig, problems: Problems) -> None:
         problems: what was found so far.
     """
     whole = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
+    for name in sorted(OmegaConf.missing_keys(whole)):
+        problems.add(str(name), "is missing", cure=f"Write {name}=<value>.")
+    problems.raise_if_any()  # what follows from a missing value is missing, too
     plain = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=True))
     groups = {name: plain.get(name) for name in (*PASSED, *_LISTS)}
     # A group's own values are looked at below, with what code adds to them.
@@ -98,9 +101,12 @@ def check_configuration(cfg: DictConfig, problems: Problems) -> None:
 
 
 def _check_pairs(plain: Mapping[str, Any], problems: Problems) -> None:
-    length, epochs = (plain.get("trainer") or {}).get("max_epochs"), plain.get("epochs")
-    if length != epochs and epochs == epochs:  # noqa: PLR0124 - NaN is said elsewhere
-        problems.add("trainer.max_epochs", "follows epochs", length, "Use epochs=<number>.")
+    epochs = plain.get("epochs")
+    for group, name in (("trainer", "max_epochs"), ("scheduler", "epochs")):
+        node = plain.get(group)
+        length = node.get(name, epochs) if isinstance(node, Mapping) else epochs
+        if length != epochs and epochs == epochs:  # noqa: PLR0124 - NaN is said elsewhere
+            problems.add(f"{group}.{name}", "follows epochs", length, "Use epochs=<number>.")
     if plain.get("force") is True and plain.get("ckpt_path") is not None:
         what = "begins anew, and ckpt_path goes on"
         problems.add("force", what, plain["ckpt_path"], "Use one of them.")

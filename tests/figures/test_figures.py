@@ -1,6 +1,8 @@
 """Figures show the numbers that lie beside them, and those are right."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +208,26 @@ def test_a_result_that_does_not_say_its_images_draws_no_figure(sorted_runs):
     old = {name: value for name, value in one.result.items() if name != "class_names"}
     with pytest.raises(UserError, match=r"was written by an older version"):
         Trained(Run(one.folder, one.values, old))
+
+
+def test_weights_of_another_version_draw_no_figure_and_results_alone_do(sorted_runs, tmp_path):
+    one = sorted_runs[0].run
+    copy = tmp_path / "runs/old"
+    shutil.copytree(one.folder, copy)
+    checkpoint = torch.load(copy / "last.ckpt", weights_only=True)
+    checkpoint["identity"]["schema"] = 3
+    torch.save(checkpoint, copy / "last.ckpt")
+    result = json.loads((copy / "result.json").read_text())
+    del result["identity"]
+    result["config"]["optimizer"] = {"pattern": {"lr": 0.01, "decay": 0.1}}  # names of before
+    (copy / "result.json").write_text(json.dumps(result))
+    (old,) = runs_below(tmp_path / "runs")
+    with pytest.raises(UserError, match=r"old: was trained by another version.*got 3"):
+        Trained(old)
+    command.figures_of_group([old], tmp_path / "figures", ["training"], None, 10)
+    assert [path.suffix for path in sorted((tmp_path / "figures").iterdir())] == [
+        *(".csv", ".pdf", ".png")
+    ]
 
 
 def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):

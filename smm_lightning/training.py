@@ -1,0 +1,113 @@
+"""How a prompt is trained: optimiser, schedule over epochs, and loss."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from smm_lightning.errors import Problems, one_line, problem
+from smm_lightning.optimizer import GroupedOptimizer, Schedule, build_schedule
+
+_REHEARSED = 1000  # epochs, which take some 10 ms
+_GROUPS = ("optimizer.algorithm", "scheduler")  # whose state a checkpoint holds
+
+
+@dataclass
+class Training:
+    """How a prompt is trained.
+
+    Args:
+        optimizer: with the rates.
+        scheduler: ours, or from an optimiser to one of torch's.
+        loss: from target logits (B, T) and targets (B,) to the mean over the batch.
+        nodes: the configuration of ``optimizer`` and ``scheduler``, written into checkpoints.
+    """
+
+    optimizer: GroupedOptimizer
+    scheduler: Schedule | Callable[[Optimizer], Any]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    nodes: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, counts: Tensor) -> None:
+        """Tell a loss that asks for it how many training images each class has.
+
+        Args:
+            counts: (T,).
+        """
+        if hasattr(self.loss, "prepare"):
+            self.loss.prepare(counts)
+
+    def build(
+        self, parameters: Mapping[str, list[Parameter]], *, fused: bool = True
+    ) -> tuple[Optimizer, LRScheduler]:
+        """Optimiser and schedule of what is trained; see :meth:`GroupedOptimizer.build`."""
+        optimizer = self.optimizer.build(parameters, fused=fused)
+        return optimizer, build_schedule(self.scheduler, optimizer, self.optimizer.groups)
+
+    def rehearse(self, parameters: Mapping[str, list[Parameter]], epochs: int) -> None:
+        """Try schedule and loss without images, for what shows only when they are used.
+
+        Args:
+            parameters: see :meth:`GroupedOptimizer.build`.
+            epochs: of the training.
+
+        Raises:
+            UserError: If one of them fails or gives what cannot be trained with.
+        """
+        self._rehearse_loss()
+        optimizer, schedule = self.build(parameters)
+        for epoch in range(min(epochs, _REHEARSED)):
+            rates = {group["name"]: float(group["lr"]) for group in optimizer.param_groups}
+            if not all(math.isfinite(rate) and rate >= 0 for rate in rates.values()):
+                raise problem("scheduler", f"gives rates below 0 in epoch {epoch}", rates)
+            try:
+                with warnings.catch_warnings(action="ignore"):  # torch misses the optimiser's steps
+                    schedule.step()
+            except Exception as error:  # whatever another's schedule raises
+                what = f"fails after epoch {epoch} ({one_line(error)})"
+                raise problem("scheduler", what) from error
+
+    def _rehearse_loss(self) -> None:
+        logits, targets = torch.tensor([[2.0, 1.0, 0.5], [1.0, 3.0, 0.0]]), torch.tensor([0, 1])
+        try:
+            loss = self.loss(logits, targets)
+            twice = self.loss(logits.repeat(2, 1), targets.repeat(2))
+        except Exception as error:  # whatever another's loss raises
+            what = f"takes no logits (B, T) and class numbers (B,) ({one_line(error)})"
+            raise problem("loss", what) from error
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise problem("loss", "must be one number for a batch")
+        if not torch.allclose(loss, twice):
+            raise problem("loss", "must be the mean over the batch, not the sum")
+        if loss < 0:  # as torch.nn.NLLLoss, which takes the logarithms of probabilities
+            raise problem("loss", "is negative for logits, so more is not worse", loss.item())
+
+    def require_continuation_of(self, stored: Mapping[str, Any], problems: Problems) -> None:
+        """Note what keeps a training of other settings from going on as this one.
+
+        Args:
+            stored: ``nodes`` of the other one.
+            problems: what was found so far.
+        """
+        for name in _GROUPS:
+            ours, theirs = _node(self.nodes, name), _node(stored, name)
+            then, now = theirs.get("_target_"), ours.get("_target_")
+            cannot = f"the checkpoint was trained with another {name}, whose state it holds"
+            problems.require(then == now, "ckpt_path", cannot, then, f"Now it is {now}.")
+            if name == "scheduler" and then == now and not isinstance(self.scheduler, Schedule):
+                what = "a schedule of torch's goes on only with the settings that it began with"
+                problems.require(ours == theirs, "ckpt_path", what, theirs)
+
+
+def _node(nodes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found: Any = nodes
+    for part in name.split("."):
+        found = (found or {}).get(part)
+    return found or {}
