@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
@@ -78,24 +80,19 @@ class Plan:
         data.setup()
         classes = len(data.class_names)
         self.training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
-        mapping = build(cfg, "mapping", source_classes=spec.source_classes, classes=classes)
+        mapping = partial(build, cfg, "mapping")
+        classifier = build_classifier(spec, self.method, mapping, data.class_names)
         names = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
+        parts = {group: _without_name(cfg, group) for group in ("backbone", "method", "mapping")}
         module = ReprogrammingModule(
-            self.method,
-            spec.build(),
-            mapping,
+            classifier,
             self.training,
-            data.class_names,
             {**names, "seed": cfg.seed, "image_size": spec.image_size},
             data.images,
+            {**parts, "decoding": asdict(data.source.decoding)},
             compiled=cfg.compiled,
             fused_attention=cfg.fused_attention,
         )
-        # What prompt.py needs to build the same parts again, without this configuration.
-        module.parts = {
-            group: _without_name(cfg, group) for group in ("backbone", "method", "mapping")
-        }
-        module.parts["decoding"] = asdict(data.source.decoding)
         return Parts(data, module)
 
 

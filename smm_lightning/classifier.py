@@ -1,37 +1,46 @@
-"""The method as one plain ``nn.Module``, for training loops and programs of one's own."""
+"""Equation 1 as one plain ``nn.Module``: what training, prediction, export and figures hold."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from smm_lightning.backbone import IMAGENET_MEAN, IMAGENET_STD, FrozenBackbone, as_classifier
+from smm_lightning.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    BackboneSpec,
+    FrozenBackbone,
+    as_classifier,
+)
 from smm_lightning.loop_batches import check_normalization, checked_batches, checked_names
-from smm_lightning.mapping import LabelMapping, OneToOneMapping, count_pairs
+from smm_lightning.mapping import LabelMapping, OneToOneMapping, OverRanks
 from smm_lightning.method import InputTransform, SampleSpecificMask
 
 
 class ReprogrammedClassifier(nn.Module):
     """f_out(f_P(f_in(x))): a frozen classifier that answers for other classes (paper equation 1).
 
+    ``state_dict()`` holds what is learned: prompt and mapping, not the frozen network.
+
     Args:
-        backbone: f_P.
         input_transform: f_in.
+        backbone: f_P.
         label_mapping: f_out.
         class_names: of the target classes.
     """
 
     def __init__(
         self,
-        backbone: FrozenBackbone,
         input_transform: InputTransform,
+        backbone: FrozenBackbone,
         label_mapping: LabelMapping,
         class_names: list[str],
     ) -> None:
         super().__init__()
-        self.backbone = backbone
         self.input_transform = input_transform
+        self.backbone = backbone
         self.label_mapping = label_mapping
         self.class_names = class_names
 
@@ -46,18 +55,20 @@ class ReprogrammedClassifier(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         patch_size: int = 8,
         layers: int = 5,
+        in_place: bool = False,
     ) -> Self:
         """SMM with iterative label mapping around any classifier.
 
         Args:
             network: returns logits (B, source classes), alone, in a tuple, in a dictionary or as
-                ``.logits``, in any precision; it is frozen and changed in place.
+                ``.logits``, in any precision.
             class_names: of the target classes, at most as many as the network has.
             image_size: side S of the network's input.
             mean: normalisation of the network, for images in [0, 1].
             std: likewise.
             patch_size: of the masks; see :class:`SampleSpecificMask`.
             layers: of the mask generator; the paper takes 5, and 6 for ViT.
+            in_place: freeze and change the network itself instead of a copy, which saves memory.
 
         Raises:
             UserError: If a value is out of range, there are too many target classes, or the network
@@ -65,35 +76,49 @@ class ReprogrammedClassifier(nn.Module):
         """
         targets = checked_names(class_names)
         check_normalization(mean, std)
-        classifier, sources = as_classifier(network, image_size)
+        own = network if in_place or not isinstance(network, nn.Module) else copy.deepcopy(network)
+        classifier, sources = as_classifier(own, image_size)
         names = [str(number) for number in range(sources)]
         backbone = FrozenBackbone(classifier, image_size, mean, std, names)
         method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
         mapping = OneToOneMapping(sources, len(targets), refresh="epoch")
-        return cls(backbone, method, mapping, targets).to(backbone.device)
+        return cls(method, backbone, mapping, targets).to(backbone.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
-        return cast("Tensor", self.label_mapping(self.source_logits(images)))
+        return cast("Tensor", self.label_mapping(self.source(images)))
 
-    def source_logits(self, images: Tensor) -> Tensor:
-        """Images to the backbone's logits (B, source classes), before the mapping."""
-        return cast("Tensor", self.backbone(self.input_transform(images)))
+    def source(self, images: Tensor) -> Tensor:
+        """Images to what the mapping reads: source logits (B, S), or features (B, D)."""
+        seen = self.input_transform(images)
+        if self.label_mapping.reads == "features":
+            return self.backbone.features(seen)
+        return cast("Tensor", self.backbone(seen))
 
     @property
     def input_size(self) -> int:
         """Side of the images that ``forward`` takes, in pixels."""
         return self.input_transform.input_size
 
-    @torch.no_grad()
-    def refit(self, batches: Iterable[Any]) -> int:
-        """Count predictions over the training images and choose the source classes anew.
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by the names that the optimiser's settings use."""
+        parts = (self.input_transform, self.label_mapping)
+        groups = (group for part in parts for group in part.parameter_groups().items())
+        return {name: weights for name, weights in groups if weights}
+
+    def refit(
+        self,
+        batches: Iterable[Any],
+        over_ranks: OverRanks = lambda statistics: statistics,
+    ) -> float:
+        """Gather statistics over the training images and take the mapping from them (algorithm 1).
 
         For ILM before every epoch, for FLM once before the first (paper section 3.1).
 
         Args:
             batches: pairs, or dictionaries, of images (B, 3, input_size, input_size) in [0, 1] and
                 targets (B,) of class numbers.
+            over_ranks: to the sum over all ranks of a distributed training.
 
         Returns:
             How many target classes changed their source class.
@@ -101,18 +126,21 @@ class ReprogrammedClassifier(nn.Module):
         Raises:
             UserError: If there is no batch, or one holds something else.
         """
-        was_training = self.training
-        shape = len(self.backbone.class_names), len(self.class_names)
-        counts = torch.zeros(shape, dtype=torch.int64)
-        device = self.backbone.device
+        checked = checked_batches(batches, self.input_size, len(self.class_names))
+        self.count(checked)
+        return self.label_mapping.refit(over_ranks)
+
+    @torch.no_grad()
+    def count(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Let the mapping see all images, in eval mode; what it sees is not checked."""
+        was_training, device = self.training, self.backbone.device
         self.eval()
+        self.label_mapping.reset()
         try:
-            for images, targets in checked_batches(batches, self.input_size, shape[1]):
-                predicted = self.source_logits(images.to(device)).argmax(1)
-                counts += count_pairs(predicted, targets.to(device), *shape).cpu()
+            for images, targets in batches:
+                self.label_mapping.observe(self.source(images.to(device)), targets.to(device))
         finally:
             self.train(was_training)
-        return self.label_mapping.refit(counts)
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -124,3 +152,30 @@ class ReprogrammedClassifier(nn.Module):
         finally:
             self.train(was_training)
         return confidences
+
+
+def build_classifier(
+    backbone: BackboneSpec,
+    input_transform: InputTransform,
+    label_mapping: Callable[..., LabelMapping],
+    class_names: list[str],
+) -> ReprogrammedClassifier:
+    """Load the frozen weights and put the parts together.
+
+    Args:
+        backbone: f_P, not loaded.
+        input_transform: f_in, made for its images.
+        label_mapping: from ``inputs`` (what it reads of) and ``classes`` (T) to f_out.
+        class_names: of the T target classes.
+
+    Raises:
+        UserError: If there are no weights, or a part does not fit the others.
+    """
+    mapping = label_mapping(inputs=backbone.source_classes, classes=len(class_names))
+    return ReprogrammedClassifier(input_transform, backbone.build(), mapping, class_names)
+
+
+def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of the state of a LightningModule: that of its classifier, under the classifier's names."""
+    prefix = "classifier."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from smm_lightning.classifier import ReprogrammedClassifier
+
 Images = Callable[[Tensor], Tensor]
 # Cosine of a gradient with the right one. Sums in another order make it 0.94 in bfloat16.
 _LEAST_AGREEMENT = 0.5
@@ -59,6 +61,29 @@ class Compiled:
             "torch.compile failed, training goes on without it (compiled=false): %s", reason
         )
         return False
+
+
+def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -> Compiled | None:
+    """Compile f_P(f_in(x)) before the first step, with noise that leaves no trace.
+
+    Args:
+        classifier: to train.
+        sizes: of whole batches; the smallest is that of training.
+
+    Returns:
+        ``None`` where the compiler fails.
+    """
+    compiled = Compiled(classifier.source, sizes)
+    side = classifier.input_size
+    state = {name: value.clone() for name, value in classifier.state_dict().items()}
+    noise = torch.rand(min(sizes), 3, side, side, device=classifier.backbone.device)
+    trained = [weights for group in classifier.parameter_groups().values() for weights in group]
+    with torch.no_grad():
+        for weights in trained:  # without a pattern, the mask has no gradient
+            weights.add_(torch.rand_like(weights), alpha=0.1)
+    works = compiled.works_on(noise, trained)
+    classifier.load_state_dict(state)
+    return compiled if works else None
 
 
 def _gradients(logits: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -128,10 +128,10 @@ class _Whole(torch.nn.Module):
 
     def __init__(self, classifier: ReprogrammedClassifier) -> None:
         super().__init__()
-        self.input_transform = classifier.input_transform
-        self.network = classifier.backbone.network
-        self.label_mapping = classifier.label_mapping
+        self.classifier = classifier
+        self.body = classifier.backbone.body
+        self.head = classifier.backbone.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.label_mapping(self.network(self.input_transform(images)))
+        logits: torch.Tensor = self.classifier(images)
         return logits

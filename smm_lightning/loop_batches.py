@@ -31,7 +31,7 @@ def checked_batches(
     found = False
     for batch in batches:
         found = True
-        images, targets = _pair(batch)
+        images, targets = pair_of(batch)
         yield checked_images(images, size), checked_targets(targets, len(images), classes)
     if not found:
         again = iter(batches) is batches
@@ -39,7 +39,12 @@ def checked_batches(
         raise problem("batches", "holds no batch", cure=cure if again else "")
 
 
-def _pair(batch: Any) -> tuple[Any, Any]:
+def pair_of(batch: Any) -> tuple[Any, Any]:
+    """Images and targets of a batch, which is a pair or a dictionary.
+
+    Raises:
+        UserError: If it is neither.
+    """
     if isinstance(batch, Mapping):
         keys = [
             next((k for k in known if k in batch), None) for known in (_IMAGE_KEYS, _TARGET_KEYS)

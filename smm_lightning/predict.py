@@ -80,7 +80,7 @@ def load_model(
         return _onnx_model(path)
     prompt = read_prompt(path)
     classifier = rebuild(prompt, weights).to(device)
-    half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.network))
+    half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
 
     def confidences(images: Tensor) -> Tensor:
         with torch.autocast(device.type, half, enabled=half is not None):

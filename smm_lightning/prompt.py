@@ -6,6 +6,7 @@ list of them, and numbers for their arguments.
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,14 @@ from torch import Tensor
 
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.checkpoint import read_checkpoint
-from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.classifier import ReprogrammedClassifier, build_classifier, learned
 from smm_lightning.errors import Problems, problem
 from smm_lightning.files import write_atomically
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.declared import check_values
 
-FORMAT = "smm-lightning prompt 3"
-_LEARNED = ("input_transform.", "label_mapping.")
+FORMAT = "smm-lightning prompt 4"
 _CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
 
 
@@ -68,10 +68,10 @@ def read_prompt(path: Path) -> Prompt:
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
     identity = checkpoint["identity"]
-    if "decoding" not in (checkpoint.get("parts") or {}):
-        what = "is a checkpoint of an older version, which says less"
+    if "mapping" not in checkpoint or "decoding" not in (checkpoint.get("parts") or {}):
+        what = "is a checkpoint of another version, which says other things"
         raise problem(str(path), what, cure="force=true trains its run anew.")
-    weights = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith(_LEARNED)}
+    weights = learned(checkpoint["state_dict"])
     return Prompt(
         checkpoint["parts"], identity["class_names"], identity["backbone_sha256"], weights
     )
@@ -128,23 +128,19 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     spec = _built("backbone", node)
     normalization = {"mean": spec.mean, "std": spec.std}
     method = _built("method", prompt.parts["method"], image_size=spec.image_size, **normalization)
-    mapping = _built(
-        "mapping",
-        prompt.parts["mapping"],
-        source_classes=spec.source_classes,
-        classes=len(prompt.class_names),
-    )
-    frozen = spec.build()
+    mapping = partial(_built, "mapping", prompt.parts["mapping"])
+    classifier = build_classifier(spec, method, mapping, prompt.class_names)
+    frozen = classifier.backbone
     if frozen.sha256 != prompt.backbone_sha256:
         cure = "Name the file that it was trained with: weights=<file>."
         what = "these frozen weights are not those that the prompt was trained for"
         raise problem("backbone", what, frozen.sha256[:12], cure)
-    classifier = ReprogrammedClassifier(frozen, method, mapping, prompt.class_names)
     # Half-precision files are read into float32 parts.
     own = classifier.state_dict()
     try:
-        learned = {name: value.to(own[name].dtype) for name, value in prompt.weights.items()}
-        classifier.load_state_dict(learned)
+        classifier.load_state_dict(
+            {name: value.to(own[name].dtype) for name, value in prompt.weights.items()}
+        )
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise problem("prompt", f"its weights do not fit its parts: {reason}") from error

@@ -25,7 +25,7 @@ def test_a_compiled_run_is_an_eager_run(composed):
     # In float64 the order of sums shows below 1e-12; one step of Adam is 1e-2.
     assert row["train/loss"] == pytest.approx(others["train/loss"], rel=0, abs=1e-9)
     assert row["test/acc"] == others["test/acc"]
-    states = [module.input_transform.state_dict() for module in (eager, fast)]
+    states = [module.classifier.input_transform.state_dict() for module in (eager, fast)]
     torch.testing.assert_close(*states, rtol=0, atol=1e-9)
 
 
@@ -72,7 +72,7 @@ def test_a_compiler_that_gives_other_gradients_is_not_used(composed, monkeypatch
         module, _ = trained(composed, "compiled=true")
     assert module._compiled is None
     assert "it computes other gradients (cosine -1.00)" in caplog.text
-    states = [each.input_transform.state_dict() for each in (module, expected)]
+    states = [each.classifier.input_transform.state_dict() for each in (module, expected)]
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
@@ -87,8 +87,9 @@ def test_prompt_and_network_are_one_graph_with_weights_that_stay_in_place(compos
         return graph.forward
 
     torch._dynamo.reset()
-    compiled = torch.compile(module._source_logits, backend=backend, fullgraph=True)
+    compiled = torch.compile(module.classifier.source, backend=backend, fullgraph=True)
     compiled(torch.rand(4, 3, 32, 32))
     moving = [n for n, v in inputs.items() if not hasattr(v, "_dynamo_static_input_type")]
     assert moving == ["l_images_"]
-    assert sum("backbone_network" in name for name in inputs) == 5
+    assert sum("backbone_body" in name for name in inputs) == 3
+    assert sum("backbone_head" in name for name in inputs) == 2

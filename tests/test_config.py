@@ -100,7 +100,7 @@ def test_method_is_what_the_paper_says(composed, choice):
 @pytest.mark.parametrize("choice", choices("mapping"))
 def test_mapping_builds(composed, choice):
     cfg = composed(f"mapping={choice}")
-    mapping = build(cfg, "mapping", source_classes=20, classes=10)
+    mapping = build(cfg, "mapping", inputs=20, classes=10)
     assert isinstance(mapping, LabelMapping)
     assert cfg.mapping.name == choice
 
@@ -247,7 +247,7 @@ def test_all_problems_of_values_are_found_together(composed):
         "dataset.val_fraction: must be below 1 (got 1.0).",
         "fused_attention: must be a valid boolean or null (got 2).",
         "loss.label_smoothing: must be below 1 (got 1).",
-        "mapping.refresh: must be 'never', 'once', 'epoch' or 'running' (got 'epochs'). "
+        "mapping.refresh: must be 'once', 'epoch' or 'running' (got 'epochs'). "
         "Did you mean 'epoch'?",
         "method.channels: must be 1 or 3 (got 2).",
         "method.interpolation: must be 'patchwise', 'bilinear' or 'bicubic' (got 'bilinea'). "

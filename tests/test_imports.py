@@ -21,20 +21,24 @@ ALLOWED = {
     "grid": {"errors", "run", "run_folder"},
     "status": {"grid", "run_folder"},
     "report": BASICS | {"grid", "result", "run"},
-    "logger": set(),
+    "logger": {"errors"},
     "checkpoint": {"errors"},
     "checkpoint_io": {"checkpoint", "files"},
     "finite_loss": {"errors"},
     "device": set(),
-    "compiled": set(),
+    "compiled": {"classifier"},
     "loss": {"errors", "ranges"},
     "optimizer": {"errors", "ranges"},
     "training": {"errors", "optimizer"},
+    "metrics": {"device"},
+    "mapping_refresh": {"classifier", "mapping"},
+    "training_data": {"dataset", "loop_batches"},
     "trainer": {"checkpoint_io", "errors", "ranges"},
     **dict.fromkeys(CONCEPTS, BASICS),
     "prepare": {"dataset", "errors", "run"},
     "benchmark": CONCEPTS
-    | {"device", "host_memory", "loss", "module", "optimizer", "predict", "prompt", "training"},
+    | {"classifier", "device", "host_memory", "loss", "module", "optimizer", "predict", "prompt"}
+    | {"training"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "loop_batches", "mapping", "method"},
@@ -45,11 +49,15 @@ ALLOWED = {
     "dashboard": {"errors"},
     "figures": BASICS
     | {"dataset", "run"}
-    | {"assembly", "checkpoint", "host_memory", "mapping", "report", "result", "views"},
-    "module": CONCEPTS | BASICS | {"compiled", "finite_loss", "optimizer", "run", "training"},
+    | {"assembly", "checkpoint", "classifier", "host_memory", "mapping", "module", "report"}
+    | {"result", "views"},
+    "module": BASICS
+    | {"classifier", "compiled", "device", "finite_loss", "loop_batches", "mapping_refresh"}
+    | {"metrics", "optimizer", "run", "training", "training_data"},
     "same_images": {"assembly", "errors", "run", "run_folder"},
     "assembly": CONCEPTS
-    | {"checkpoint", "device", "errors", "module", "run", "trainer", "training"},
+    | {"checkpoint", "classifier", "device", "errors", "module", "optimizer", "run"}
+    | {"trainer", "training"},
     "train": {
         "assembly",
         "callbacks",
@@ -58,6 +66,7 @@ ALLOWED = {
         "errors",
         "host_memory",
         "logger",
+        "trainer",
     }
     | {"result", "run", "run_folder", "same_images", "signals", "sweep"},
     "__main__": {"errors", "run"},

@@ -20,9 +20,9 @@ SMALL = ("backbone=tiny", "trainer=cpu", "epochs=2", "dataset.train_images=200")
 def test_training_leaves_the_frozen_network_bit_identical(composed, method):
     cfg = composed(*SMALL, f"method={method}", "dataset.native_size=16")
     parts = assemble(cfg)
-    network = parts.module.backbone.network
+    network = parts.module.classifier.backbone.body
     before = fingerprint(network)
-    pattern = parts.module.input_transform.pattern.detach().clone()
+    pattern = parts.module.classifier.input_transform.pattern.detach().clone()
     seen = []
 
     class Watch(L.Callback):
@@ -35,7 +35,7 @@ def test_training_leaves_the_frozen_network_bit_identical(composed, method):
     assert len(seen) == 14
     assert not any(seen)
     assert fingerprint(network) == before
-    assert not torch.equal(parts.module.input_transform.pattern, pattern)
+    assert not torch.equal(parts.module.classifier.input_transform.pattern, pattern)
 
 
 def test_checkpoint_holds_the_prompt_and_nothing_of_the_backbone(composed):
@@ -43,7 +43,7 @@ def test_checkpoint_holds_the_prompt_and_nothing_of_the_backbone(composed):
     entry.train(cfg)
     checkpoint = read_checkpoint(entry.Path(cfg.paths.run) / "last.ckpt")
     prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
-    assert prefixes <= {"input_transform", "label_mapping", "accuracies", "losses"}
+    assert prefixes <= {"classifier"}
     assert checkpoint["identity"]["backbone"] == "tiny"
 
 
@@ -61,7 +61,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
     class Poison(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
             if batch_idx == 3:
-                self.before = module.input_transform.pattern.detach().clone()
+                self.before = module.classifier.input_transform.pattern.detach().clone()
                 batch["image"].fill_(float("nan"))
 
     poison = Poison()
@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
     )
     with pytest.raises(UserError, match=message):
         trainer.fit(parts.module, datamodule=parts.data)
-    assert torch.equal(parts.module.input_transform.pattern, poison.before)
+    assert torch.equal(parts.module.classifier.input_transform.pattern, poison.before)
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_every_difference(composed):
@@ -142,8 +142,8 @@ def test_forward_is_the_composition(composed):
     parts = assemble(composed(*SMALL, "mapping=rlm"))
     module: ReprogrammingModule = parts.module.eval()
     images = torch.rand(3, 3, 32, 32)
-    source = module.backbone.network(module.input_transform(images))
-    assert torch.equal(module(images), source[:, module.label_mapping.index])
+    source = module.classifier.backbone(module.classifier.input_transform(images))
+    assert torch.equal(module(images), source[:, module.classifier.label_mapping.index])
 
 
 def test_epoch_line():
@@ -204,7 +204,7 @@ def test_flm_stays_where_ilm_moves(composed):
 
         class Watch(L.Callback):
             def on_train_epoch_end(self, trainer, module):
-                found.append(tuple(module.label_mapping.index.tolist()))
+                found.append(tuple(module.classifier.label_mapping.index.tolist()))
 
         trainer_of(cfg, [Watch()]).fit(parts.module, datamodule=parts.data)
         return found
@@ -222,23 +222,26 @@ def test_running_counts_are_the_predictions_of_the_steps(composed):
     parts = assemble(cfg)
     module = parts.module
     passes, seen, mappings = [], torch.zeros(20, 10, dtype=torch.int64), []
-    count = module._count_predictions
+    count = module.classifier.count
 
-    def counted():
+    def counted(batches):
         passes.append(module.current_epoch)
-        return count()
+        return count(batches)
 
-    module._count_predictions = counted
+    module.classifier.count = counted
 
     class Watch(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if batch_idx == 0:
-                mappings.append(module.label_mapping.index.clone())
+                mappings.append(module.classifier.label_mapping.index.clone())
             if trainer.current_epoch == 0:
                 with torch.no_grad():
-                    state = {k: v.clone() for k, v in module.input_transform.state_dict().items()}
-                    predicted = module.source_logits(batch["image"]).argmax(1)
-                    module.input_transform.load_state_dict(state)
+                    state = {
+                        k: v.clone()
+                        for k, v in module.classifier.input_transform.state_dict().items()
+                    }
+                    predicted = module.classifier.source(batch["image"]).argmax(1)
+                    module.classifier.input_transform.load_state_dict(state)
                 for source, target in zip(predicted, batch["target"], strict=True):
                     seen[source, target] += 1
 
@@ -252,17 +255,17 @@ def test_a_checkpoint_in_mid_epoch_keeps_the_running_counts(composed, tmp_path):
     options = (*SMALL, "mapping.refresh=running", "callbacks=none", "dataset.batch_size=30")
     cfg = composed(*options)
     first, second = assemble(cfg).module, assemble(cfg).module
-    counts = torch.randint(0, 9, first._counts.shape)
+    counts = torch.randint(2**40, (20, 10))
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     for module in (first, second):
         module._trainer = trainer
-    first._counts = counts
+    first.classifier.label_mapping.statistics = counts
     checkpoint = {}
     first.on_save_checkpoint(checkpoint)
     path = tmp_path / "x.ckpt"
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     second.on_load_checkpoint(read_checkpoint(path))
-    assert torch.equal(second._counts, counts)
+    assert torch.equal(second.classifier.label_mapping.statistics, counts)
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
@@ -274,7 +277,7 @@ def test_gradients_are_clipped(composed, precision):
         *("method=full", "trainer.gradient_clip_val=1e-3", f"trainer.precision={precision}"),
     )
     parts = assemble(cfg)
-    pattern, steps = parts.module.input_transform.pattern, []
+    pattern, steps = parts.module.classifier.input_transform.pattern, []
 
     class Watch(L.Callback):
         def on_train_batch_start(self, *_):

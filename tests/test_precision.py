@@ -44,21 +44,22 @@ def test_every_precision_trains_as_float32_does(trained, method, precision, kept
     assert one > last
     assert other > latest
     assert other - latest == pytest.approx(one - last, rel=0.3, abs=tolerance)
-    learned = {n: v for n, v in state.items() if n.startswith("input_transform.")}
+    learned = {n: v for n, v in state.items() if n.startswith("classifier.input_transform.")}
     assert {v.dtype for v in learned.values() if v.is_floating_point()} == {kept}
 
 
 @pytest.mark.parametrize(("dtype", "kept"), [(torch.float16, torch.float32), (torch.float64,) * 2])
 def test_only_the_frozen_network_gets_less_than_float32(composed, dtype, kept):
     module = assemble(composed(*SMALL)).module
-    before = {name: value.clone() for name, value in module.input_transform.state_dict().items()}
-    mean = module.input_transform.mean.clone()
+    transform = module.classifier.input_transform
+    before = {name: value.clone() for name, value in transform.state_dict().items()}
+    mean = transform.mean.clone()
     module.to(dtype)
-    assert module.backbone.dtype == dtype
-    for name, value in module.input_transform.state_dict().items():
+    assert module.classifier.backbone.dtype == dtype
+    for name, value in transform.state_dict().items():
         assert value.dtype == (kept if value.is_floating_point() else before[name].dtype)
         assert torch.equal(value.to(before[name].dtype), before[name]), name
-    assert torch.equal(module.input_transform.mean.to(mean.dtype), mean)
+    assert torch.equal(transform.mean.to(mean.dtype), mean)
 
 
 def test_float16_autocast_is_refused_on_a_cpu(composed):

@@ -65,7 +65,7 @@ def test_result_says_everything(finished):
     assert result["best/selected_on"] == "test"
     assert result["test/acc_best"] >= result["test/acc_last"] == result["history"][-1]["test/acc"]
     assert [row["target"] for row in result["mapping"]] == [str(digit) for digit in range(10)]
-    assert len({row["source_index"] for row in result["mapping"]}) == 10
+    assert len({row["sources"][0]["index"] for row in result["mapping"]}) == 10
     assert result["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert all(math.isfinite(value) for row in result["history"] for value in row.values())
 
@@ -309,7 +309,7 @@ def test_two_ranks_are_one(tmp_path, options):
         assert own["train/acc"] == pytest.approx(others["train/acc"], abs=10 * tolerance)
         assert own["test/acc"] == pytest.approx(others["test/acc"], abs=10 * tolerance)
     states = [read_checkpoint(folder / "last.ckpt")["state_dict"] for folder in folders]
-    patterns = [state["input_transform.pattern"] for state in states]
+    patterns = [state["classifier.input_transform.pattern"] for state in states]
     torch.testing.assert_close(*patterns, rtol=1e-3, atol=10 * tolerance)
     assert done[1].stdout.count("epoch 2/2") == 1
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import SampleSpecificMask
@@ -59,7 +60,7 @@ class Watch(L.Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].item())
         if batch_idx == 0:
-            self.mappings.append(module.label_mapping.index.tolist())
+            self.mappings.append(module.classifier.label_mapping.index.tolist())
             self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     def on_validation_end(self, trainer, module):
@@ -117,13 +118,10 @@ def trained(official):
     groups = dict.fromkeys(("pattern", "mask_generator"), Group(lr=0.01, lr_decay=0.1))
     schedule = Milestones(epochs, "published")
     module = ReprogrammingModule(
-        prompt,
-        backbone,
-        OneToOneMapping(SOURCES, CLASSES, "epoch"),
+        ReprogrammedClassifier(
+            prompt, backbone, OneToOneMapping(SOURCES, CLASSES, "epoch"), names[:CLASSES]
+        ),
         Training(GroupedOptimizer(torch.optim.Adam, groups), schedule, CrossEntropy()),
-        names[:CLASSES],
-        {},
-        {},
     )
     assert schedule.milestones == milestones
     watch = Watch()
@@ -172,7 +170,7 @@ class TestTrajectory:
     def test_final_state(self, trained):
         module, _, case = trained
         final = {k.removeprefix("final/"): v for k, v in case.items() if k.startswith("final/")}
-        own = module.input_transform.state_dict()
+        own = module.classifier.input_transform.state_dict()
         expected = our_state(final)
         assert own.keys() == expected.keys()
         for name, value in expected.items():
@@ -189,4 +187,6 @@ class TestTrajectory:
         drifting = [name for name in our_state(start) if name.endswith(".0.bias")]
         assert len(drifting) == 4
         for name in drifting:
-            assert torch.equal(module.input_transform.state_dict()[name], our_state(start)[name])
+            assert torch.equal(
+                module.classifier.input_transform.state_dict()[name], our_state(start)[name]
+            )

@@ -1,5 +1,6 @@
 """Using a trained classifier: as a module, as a file, through other runtimes, on image files."""
 
+import copy
 import csv
 import io
 import json
@@ -49,7 +50,7 @@ def trained(request, tmp_path_factory):
 
 
 def images_for(module, count=20):
-    size = module.input_transform.input_size
+    size = module.classifier.input_transform.input_size
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
@@ -75,7 +76,7 @@ def test_a_prompt_file_is_small_and_gives_the_same_bits(trained, tmp_path):
     assert torch.equal(whole, module(images))
     torch.testing.assert_close(half, whole, rtol=0.05, atol=0.05)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
-    learned = sum(p.numel() for p in module.input_transform.parameters())
+    learned = sum(p.numel() for p in module.classifier.input_transform.parameters())
     assert sizes[0] < 4 * learned + 20_000
     assert sizes[1] < 0.7 * sizes[0]
 
@@ -89,7 +90,7 @@ def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
     make(made, path, {"exif": True, "background": None})
     model = load_model(path, CPU)
     assert (model.input_size, model.class_names) == (
-        module.input_transform.input_size,
+        module.classifier.input_transform.input_size,
         list("0123456789"),
     )
     assert model.decoding == Decoding(exif=True)
@@ -176,7 +177,7 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path, monkeypatch)
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
     del checkpoint["parts"]["decoding"]
     torch.save(checkpoint, tmp_path / "old.ckpt")
-    with pytest.raises(UserError, match=r"is a checkpoint of an older version"):
+    with pytest.raises(UserError, match=r"is a checkpoint of another version"):
         read_prompt(tmp_path / "old.ckpt")
     fewer = {**prompt.weights}
     fewer.pop("label_mapping.index")
@@ -207,7 +208,7 @@ def test_predictions_of_files(trained, tmp_path):
     first = rows[0]["classes"]
     assert len(first) == 3
     assert first[0]["confidence"] >= first[1]["confidence"]
-    size = module.input_transform.input_size
+    size = module.classifier.input_transform.input_size
     with Image.open(paths[0]) as image:
         pixels = np.array(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
     expected = module(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255).softmax(1)
@@ -325,13 +326,36 @@ def test_any_classifier_can_be_wrapped_and_trained_in_a_loop_of_ones_own():
     confidences = model.probabilities(images)
     torch.testing.assert_close(confidences.sum(1), torch.ones(40))
     assert model.training
-    for name, value in before.items():  # under their new names: the first layer is a fast stem
-        assert torch.equal(
-            dict(network.state_dict())[
-                name.replace("0.", "0.convolution.", 1) if name.startswith("0.") else name
-            ],
-            value,
-        )
+    assert all(weights.requires_grad for weights in network.parameters())
+    assert network.training
+    after = network.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_network_may_be_used_in_place_where_memory_is_short():
+    network = small_network()
+    model = ReprogrammedClassifier.wrap(network, ["dark", "bright"], image_size=32, in_place=True)
+    assert model.backbone.body is network
+    assert not any(weights.requires_grad for weights in network.parameters())
+
+
+def test_a_wrapped_classifier_is_copied_saved_and_loaded(tmp_path):
+    """By ``copy.deepcopy``, ``torch.save`` of the whole and of the state, on its own."""
+    model = ReprogrammedClassifier.wrap(small_network(), ["dark", "bright"], image_size=32).eval()
+    images = torch.rand(4, 3, 32, 32)
+    model.refit([(images, torch.tensor([0, 1, 0, 1]))])
+    torch.nn.init.normal_(model.input_transform.pattern)
+    expected = model(images)
+    copied = copy.deepcopy(model)
+    torch.save(model, tmp_path / "whole.pt")
+    loaded = torch.load(tmp_path / "whole.pt", weights_only=False)
+    other = ReprogrammedClassifier.wrap(small_network(), ["dark", "bright"], image_size=32).eval()
+    other.load_state_dict(model.state_dict())
+    for one in (copied, loaded, other):
+        assert torch.equal(one(images), expected)
+    assert copied.backbone.body is not model.backbone.body
+    assert not [name for name in model.state_dict() if "backbone" in name]
 
 
 class Answering(nn.Module):
@@ -374,7 +398,7 @@ def test_networks_of_every_form_and_precision_are_wrapped(form, dtype):
     images = torch.rand(4, 3, 32, 32)
     for one in (model, expected):
         one.refit([(images, torch.tensor([0, 1, 0, 1]))])
-        one.label_mapping.refit(torch.arange(40).view(20, 2))
+        one.label_mapping.fit(torch.arange(40).view(20, 2))
     assert model(images).dtype == torch.float32
     tolerance = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 0.02}
     torch.testing.assert_close(model(images), expected(images), **tolerance)

@@ -33,7 +33,7 @@ class Watch(L.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if batch_idx == 0:
-            self.mappings.append(module.label_mapping.index.tolist())
+            self.mappings.append(module.classifier.label_mapping.index.tolist())
         self.losses[trainer.current_epoch].append(outputs["loss"].item())
         self.batches[trainer.current_epoch].append(batch["index"].tolist())
 
@@ -80,8 +80,8 @@ def images_of(splits, numbers_of_training, numbers_of_test, batches, seed):
 def test_a_whole_training_is_its_twin(composed, mapping):
     cfg = composed(*OPTIONS, f"mapping={mapping}")
     parts, watch = assemble(cfg), Watch()
-    transform, data = parts.module.input_transform, parts.data
-    spec = parts.module.backbone
+    transform, data = parts.module.classifier.input_transform, parts.data
+    spec = parts.module.classifier.backbone
     twin = twin_of(transform, spec.mean, spec.std)
     trainer_of(cfg, [watch]).fit(parts.module, datamodule=data)
 

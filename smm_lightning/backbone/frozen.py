@@ -9,15 +9,22 @@ from torch import Tensor, nn
 
 from smm_lightning.backbone.any_network import place_of
 from smm_lightning.backbone.folding import fold_batch_norm
+from smm_lightning.backbone.head import split
 from smm_lightning.backbone.stem import replace_stems
+from smm_lightning.device import AUTOCAST, at_least_float32
+from smm_lightning.errors import problem
 
 
 class FrozenBackbone(nn.Module):
     """A classifier in eval mode without trainable weights: (B, 3, S, S) to (B, source classes).
 
-    The network is deliberately not registered as a submodule. So it is absent from ``parameters()``
-    and ``state_dict()`` (checkpoints hold the prompt alone), and ``train()`` cannot reach its
-    BatchNorm or dropout. It still follows ``to()``, ``cuda()`` and the like.
+    It is taken apart into its last layer, the head, and the body before it. The head computes in
+    float32 or better under every precision: among a thousand logits in bfloat16, the two largest
+    are often equal, and the mapping is counted from the largest.
+
+    Neither is registered as a submodule. So they are absent from ``parameters()`` and
+    ``state_dict()`` (checkpoints hold the prompt alone), and ``train()`` cannot reach their
+    BatchNorm or dropout. They still follow ``to()``, ``cuda()`` and the like.
 
     Args:
         network: any classifier that returns logits; it is frozen and changed in place.
@@ -28,9 +35,14 @@ class FrozenBackbone(nn.Module):
         folded: fold BatchNorm into the convolutions before it: the same function, faster.
         channels_last: keep weights and activations in that memory format: faster convolutions.
         fast_stem: take the gradient to the image by :class:`StemConvolution`: the same, faster.
+
+    Attributes:
+        body: from normalised images to features (B, D); the whole network where it has no head.
+        head: the last layer, where it is linear; else ``None``.
     """
 
-    network: nn.Module
+    body: nn.Module
+    head: nn.Linear | None
 
     def __init__(
         self,
@@ -49,44 +61,74 @@ class FrozenBackbone(nn.Module):
         self.mean = mean
         self.std = std
         self.class_names = class_names
+        self.channels_last = channels_last
         network.eval().requires_grad_(requires_grad=False)
         self.sha256 = fingerprint(network)
         self.parameter_count = sum(weight.numel() for weight in network.parameters())
+        device, dtype = place_of(network)
+        probe = torch.zeros(1, 3, image_size, image_size, device=device, dtype=dtype)
         if folded:
-            device, dtype = place_of(network)
-            shape = 1, 3, image_size, image_size
-            fold_batch_norm(network, torch.zeros(shape, device=device, dtype=dtype))
+            fold_batch_norm(network, probe)
         if fast_stem:
             replace_stems(network)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        network.to(memory_format=self.memory_format)
-        object.__setattr__(self, "network", network)  # past nn.Module's registration
+        body, head = split(network, probe)
+        body.to(memory_format=self._memory_format)
+        if head is not None and dtype in AUTOCAST.values():
+            head.float()
+        # Past nn.Module's registration.
+        object.__setattr__(self, "body", body)
+        object.__setattr__(self, "head", head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to source logits (B, source classes)."""
-        images = images.to(self.dtype, memory_format=self.memory_format)
-        logits: Tensor = self.network(images)
+        answer = self._answer(images)
+        if self.head is None:
+            return answer
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = self.head(answer.to(self.head.weight.dtype))
         return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, S, S) to what the head takes (B, D).
+
+        Raises:
+            UserError: If the network does not end with a linear layer.
+        """
+        if self.head is None:
+            what = "does not end with a linear layer, so it has no features before it"
+            raise problem("backbone", what)
+        return self._answer(images).to(self.head.weight.dtype)
+
+    def _answer(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.body(images.to(self.dtype, memory_format=self._memory_format))
+        return answer
 
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
-        return place_of(self.network)[0]
+        return place_of(self.body)[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's weights."""
-        return place_of(self.network)[1]
+        """Of the weights of the body."""
+        return place_of(self.body)[1]
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        """Not kept as an attribute, because it cannot be pickled."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def fuse_attention(self, *, fused: bool) -> None:
         """Compute attention as one kernel (timm's transformers), or step by step."""
-        for module in self.network.modules():
+        for module in self.body.modules():
             if hasattr(module, "fused_attn"):
                 setattr(module, "fused_attn", fused)  # noqa: B010 - timm's, unknown to nn.Module
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
         """Take the network along to another device or precision."""
-        self.network._apply(fn, recurse)
+        self.body._apply(fn, recurse)
+        if self.head is not None:
+            self.head._apply(at_least_float32(fn), recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 

@@ -84,7 +84,7 @@ def ceilings(setting: Setting) -> dict[str, float]:
     spec = spec_of(setting, folded=True, channels_last=True, fast_stem=False)
     network = spec.build().to(device)
     network.fuse_attention(fused=False)  # a fused kernel's operations are not all counted
-    precision = precision_for(setting.precision, device, network.network)
+    precision = precision_for(setting.precision, device, network.body)
     half = AUTOCAST.get(precision)
     side = 8192 if device.type == "cuda" else 2048
     square = torch.rand(side, side, device=device, dtype=half or torch.float32)

@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
     device = device_of(options.device)
     prompt = read_prompt(options.run)
     classifier = rebuild(prompt).to(device)
-    half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.network))
+    half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.body))
     side = classifier.input_transform.image_size
     inputs = torch.rand(options.batch, 3, side, side, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)

@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from smm_lightning.backbone import (
     TorchvisionResNet,
     VisionTransformerB32,
 )
+from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule, Listing, Source, Splits
 from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.loss import CrossEntropy
@@ -153,14 +156,13 @@ def parts_of(setting: Setting) -> tuple[ImageDataModule, ReprogrammingModule]:
         augmented=method.augmented,
     )
     data.setup()
-    mapping = OneToOneMapping(spec.source_classes, setting.classes, setting.refresh)  # type: ignore[arg-type]
+    mapping = partial(OneToOneMapping, refresh=cast("Any", setting.refresh))
     groups = dict.fromkeys(("pattern", "mask_generator"), Group(lr=0.01, lr_decay=0.1))
     training = Training(
         GroupedOptimizer(torch.optim.Adam, groups),
         Milestones(max(setting.epochs, 1), "published"),
         CrossEntropy(),
     )
-    module = ReprogrammingModule(
-        method, spec.build(), mapping, training, data.class_names, {}, data.images
-    )
+    classifier = build_classifier(spec, method, mapping, data.class_names)
+    module = ReprogrammingModule(classifier, training, images=data.images)
     return data, module

@@ -53,7 +53,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     warnings.filterwarnings("ignore")
     data, module = parts_of(setting)
     stopwatch = Stopwatch(setting)
-    precision = precision_for(setting.precision, setting.device, module.backbone.network)
+    precision = precision_for(setting.precision, setting.device, module.classifier.backbone.body)
     trainer = L.Trainer(
         accelerator=setting.accelerator,
         devices=1,

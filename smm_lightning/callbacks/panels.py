@@ -48,7 +48,7 @@ class Panels(Callback, ABC):
         logger, module = self._logger(trainer), cast("Any", pl_module)
         if logger is None:
             return
-        transform = module.input_transform
+        transform = module.classifier.input_transform
         was_training = transform.training
         transform.eval()
         found = views(transform, self._fixed_images(trainer, module))
@@ -65,9 +65,9 @@ class Panels(Callback, ABC):
         logger, module = self._logger(trainer), cast("Any", pl_module)
         if logger is None:
             return
-        rows = module.label_mapping.table(module.class_names, module.backbone.class_names)
+        rows, names = module.describe()["mapping"], module.classifier.class_names
         counts = confusions(trainer, module)
-        self.finish(logger, rows, counts, module.class_names, trainer.global_step)
+        self.finish(logger, rows, counts, names, trainer.global_step)
 
     @abstractmethod
     def log_pictures(
@@ -97,7 +97,8 @@ class Panels(Callback, ABC):
             chosen = data.drawn("test", self.pictures)
             batches = data.plain_batches("test", module.device, chosen)
             self._images = torch.cat([batch["image"] for batch in batches])
-            self._names = [module.class_names[label] for label in data.labels("test")[chosen]]
+            names = module.classifier.class_names
+            self._names = [names[label] for label in data.labels("test")[chosen]]
         return self._images
 
 
@@ -126,8 +127,13 @@ class WandbPanels(Panels):
         """See :meth:`Panels.finish`."""
         import wandb
 
-        columns: list[str | int] = ["target", "source", "source_index"]
-        table = wandb.Table(columns, [[row[str(column)] for column in columns] for row in rows])
+        columns: list[str | int] = ["target", "source", "source_index", "weight"]
+        cells_of_rows = [
+            [row["target"], source["name"], source["index"], source["weight"]]
+            for row in rows
+            for source in row["sources"]
+        ]
+        table = wandb.Table(columns, cells_of_rows)
         content: dict[str, Any] = {"mapping/table": table}
         if len(names) <= _MOST_CLASSES:
             cells = [(t, p) for t, p in np.ndindex(*counts.shape) for _ in range(counts[t, p])]
@@ -165,7 +171,8 @@ class TensorBoardPanels(Panels):
         step: int,
     ) -> None:
         """See :meth:`Panels.finish`."""
-        text = "\n".join(f"- {row['target']} <- {row['source']}" for row in rows)
+        pairs = [(row["target"], [source["name"] for source in row["sources"]]) for row in rows]
+        text = "\n".join(f"- {target} <- {', '.join(sources)}" for target, sources in pairs)
         logger.experiment.add_text("mapping", text, step)
         self.log_pictures(logger, "confusion", [_heat_map(counts)], [""], step)
 
@@ -211,7 +218,7 @@ def _of_side(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 @torch.inference_mode()
 def confusions(trainer: L.Trainer, module: Any) -> NDArray[np.int64]:
     """Test images (T, T) by true and predicted class."""
-    classes = len(module.class_names)
+    classes = len(module.classifier.class_names)
     counts = torch.zeros(classes * classes, dtype=torch.int64)
     was_training = module.training
     module.eval()

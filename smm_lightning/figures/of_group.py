@@ -45,7 +45,7 @@ def confidence(
         places = most_different(confidences, answers[0].targets, 4)
         chosen, confidences = chosen[places], confidences[:, places]
     found = confidences.numpy()
-    largest = {trained.module.input_transform.input_size: trained for trained in runs}
+    largest = {trained.classifier.input_transform.input_size: trained for trained in runs}
     images, targets = largest[max(largest)].images("train", chosen)
     names = largest[max(largest)].class_names
     figure = new_figure(COLUMN, 2.9)

@@ -52,12 +52,16 @@ def curves(run: Run) -> tuple[Figure, Data]:
 def mapping(trained: Trained) -> tuple[Figure, Data]:
     """The label mapping: how often each chosen source class is predicted for each target class."""
     rows = trained.result["mapping"]
-    sources = [row["source_index"] for row in rows]
+    heaviest = [row["sources"][0] for row in rows]
+    sources = [source["index"] for source in heaviest]
     predicted = trained.counts("train")
     counts = predicted[sources].T  # target classes by the sources that were chosen
     shares = counts / predicted.sum(0).clamp(min=1)[:, None]
-    names = [f"{row['target']} \N{LEFTWARDS ARROW} {_short(row['source'])}" for row in rows]
-    sources_named = [_short(row["source"]) for row in rows]
+    sources_named = [_short(source["name"]) for source in heaviest]
+    names = [
+        f"{row['target']} \N{LEFTWARDS ARROW} {name}"
+        for row, name in zip(rows, sources_named, strict=True)
+    ]
     title = f"Images seen as each source (%), run {trained.result['run_key']}"
     figure = heat_map(100 * shares.numpy(), names, sources_named, title, "source class")
     return figure, {"names": np.array(names), "counts": counts.numpy()}

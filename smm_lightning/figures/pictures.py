@@ -15,7 +15,7 @@ def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float
     by_class = chosen[np.argsort(trained.labels("test")[chosen], kind="stable")]
     images, targets = trained.images("test", by_class)
     names = [trained.class_names[label] for label in targets.tolist()]
-    return views(trained.module.input_transform, images), names
+    return views(trained.classifier.input_transform, images), names
 
 
 def draw(trained: Trained) -> tuple[Figure, dict[str, NDArray[np.float32]]]:

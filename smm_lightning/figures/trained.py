@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from smm_lightning.assembly import Parts, assemble
 from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
-from smm_lightning.mapping import count_pairs
+from smm_lightning.mapping import add_pairs
 from smm_lightning.module import SCHEMA
 from smm_lightning.report.runs import Run
 from smm_lightning.run.images import changed_images, require_noted_images
@@ -72,16 +72,16 @@ class Trained:
         if changed := changed_images(self.result, self._parts.data.taken):
             raise problem(str(run.folder), f"was trained with other images: {changed}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._parts.module.eval().to(self.device)
-        self._before = {k: v.clone() for k, v in self._parts.module.state_dict().items()}
-        self._after = checkpoint["state_dict"]
+        self.classifier.eval().to(self.device)
+        self._before = {k: v.clone() for k, v in self.classifier.state_dict().items()}
+        self._after = learned(checkpoint["state_dict"])
         self._known: dict[tuple[str, bytes], Answers] = {}
         self.restore()
 
     @property
-    def module(self) -> Any:
-        """The LightningModule, in eval mode."""
-        return self._parts.module
+    def classifier(self) -> ReprogrammedClassifier:
+        """In eval mode."""
+        return self._parts.module.classifier
 
     @property
     def class_names(self) -> list[str]:
@@ -90,7 +90,7 @@ class Trained:
 
     def restore(self) -> None:
         """Back to the trained weights."""
-        self.module.load_state_dict(self._after)
+        self.classifier.load_state_dict(self._after)
 
     def drawn(self, split: str, count: int) -> Positions:
         """Positions of ``count`` images of a split: see :meth:`ImageDataModule.drawn`."""
@@ -114,9 +114,10 @@ class Trained:
 
     def first_answers(self, split: str, positions: Positions) -> Answers:
         """As before training: the prompt at its start, the mapping counted on all its images."""
-        self.module.load_state_dict(self._before)
-        if self.module.label_mapping.refresh != "never":
-            self.module.label_mapping.refit(self.counts("train"))
+        self.classifier.load_state_dict(self._before)
+        if self.classifier.label_mapping.refresh != "never":
+            self.classifier.count(self._batches("train", None))
+            self.classifier.label_mapping.refit()
         found = self._answers(*self._source_logits(split, positions))
         self.restore()
         return found
@@ -124,21 +125,17 @@ class Trained:
     @torch.inference_mode()
     def counts(self, split: str) -> Tensor:
         """d[s, t] (S, T): how many images of class t are predicted as source class s."""
-        module = self.module
-        shape = len(module.backbone.class_names), len(self.class_names)
-        found = torch.zeros(shape, dtype=torch.int64)
+        backbone, transform = self.classifier.backbone, self.classifier.input_transform
+        shape = len(backbone.class_names), len(self.class_names)
+        found = torch.zeros(shape, dtype=torch.int64, device=self.device)
         for images, targets in self._batches(split, None):
-            predicted = module.source_logits(images).argmax(1)
-            found += count_pairs(predicted, targets, *shape).cpu()
-        return found
+            add_pairs(found, backbone(transform(images)).argmax(1), targets)
+        return found.cpu()
 
     @torch.inference_mode()
     def without_prompt(self, split: str, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Source logits, features before the last layer, and classes of the bare images."""
-        network, transform = self.module.backbone, self.module.input_transform
-        layers = [m for m in network.network.modules() if isinstance(m, nn.Linear)]
-        features: list[Tensor] = []
-        hook = layers[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        backbone, transform = self.classifier.backbone, self.classifier.input_transform
         found = []
         for images, targets in self._batches(split, positions):
             size = transform.image_size
@@ -147,10 +144,10 @@ class Trained:
                 resized = nn.functional.interpolate(
                     images, (size, size), mode="bilinear", antialias=True
                 )
-            found.append((network(transform.normalize(resized)), targets))
-        hook.remove()
-        logits, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
-        return logits, torch.cat(features).cpu(), targets
+            seen = transform.normalize(resized)
+            found.append((backbone(seen), backbone.features(seen), targets))
+        logits, features, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+        return logits, features, targets
 
     def _batches(self, split: str, positions: Positions | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Images in [0, 1] and their classes; ``None``: of a whole split."""
@@ -159,9 +156,9 @@ class Trained:
 
     @torch.inference_mode()
     def _answers(self, source: Tensor, targets: Tensor) -> Answers:
-        return Answers(source.cpu(), self.module.label_mapping(source).cpu(), targets.cpu())
+        return Answers(source.cpu(), self.classifier.label_mapping(source).cpu(), targets.cpu())
 
     @torch.inference_mode()
     def _source_logits(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
-        pairs = [(self.module.source_logits(x), t) for x, t in self._batches(split, positions)]
+        pairs = [(self.classifier.source(x), t) for x, t in self._batches(split, positions)]
         return torch.cat([logits for logits, _ in pairs]), torch.cat([t for _, t in pairs])

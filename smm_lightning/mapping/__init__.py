@@ -1,6 +1,14 @@
 """Label mappings f_out: which source class answers for which target class (paper section 3)."""
 
-from smm_lightning.mapping.assignment import count_pairs, greedy_one_to_one
-from smm_lightning.mapping.label_mapping import LabelMapping, OneToOneMapping, RandomMapping
+from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one
+from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks
+from smm_lightning.mapping.one_to_one import OneToOneMapping, RandomMapping
 
-__all__ = ["LabelMapping", "OneToOneMapping", "RandomMapping", "count_pairs", "greedy_one_to_one"]
+__all__ = [
+    "LabelMapping",
+    "OneToOneMapping",
+    "OverRanks",
+    "RandomMapping",
+    "add_pairs",
+    "greedy_one_to_one",
+]

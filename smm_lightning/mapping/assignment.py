@@ -7,22 +7,17 @@ from torch import Tensor
 from smm_lightning.errors import problem
 
 
-def count_pairs(predicted: Tensor, targets: Tensor, source_classes: int, classes: int) -> Tensor:
-    """d[s, t]: how many samples of target class t were predicted as source class s.
+def add_pairs(counts: Tensor, predicted: Tensor, targets: Tensor) -> None:
+    """Add to d[s, t] the samples of target class t that were predicted as source class s.
 
     Args:
+        counts: (S, T) int64, on the device of the others; changed in place.
         predicted: (B,) source classes.
         targets: (B,) target classes.
-        source_classes: S.
-        classes: T.
-
-    Returns:
-        (S, T) int64, on the device of ``predicted``.
     """
-    cells = predicted * classes + targets
-    counts = torch.zeros(source_classes * classes, dtype=torch.int64, device=cells.device)
+    cells = predicted * counts.shape[1] + targets
     # torch.bincount would make a GPU wait for the host, which wants to know the largest cell.
-    return counts.index_add_(0, cells, torch.ones_like(cells)).view(source_classes, classes)
+    counts.view(-1).index_add_(0, cells, torch.ones_like(cells))
 
 
 def greedy_one_to_one(counts: Tensor) -> Tensor:

@@ -1,141 +1,122 @@
-"""f_out: from the logits of the source classes to those of the target classes."""
+"""f_out: from what the frozen network answers to the logits of the target classes."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from smm_lightning.errors import problem
-from smm_lightning.mapping.assignment import greedy_one_to_one, require_enough_sources
-from smm_lightning.ranges import Seed
-
 Refresh = Literal["never", "once", "epoch", "running"]
+OverRanks = Callable[[Tensor], Tensor]
+_MOST_SOURCES = 5  # in a row of the table
 
 
 class LabelMapping(nn.Module, ABC):
-    """Contract of a label mapping. Its state is in buffers, and so in the checkpoint.
+    """Contract of a label mapping.
+
+    What it has learned is in ``state_dict()``, what it is counting is not: ``statistics`` are
+    int64, so that no order of the images, no number of ranks and no interruption changes a bit, and
+    they are no buffer, because DDP overwrites buffers by those of rank 0 at every step.
+
+    Args:
+        refresh: when statistics are gathered and :meth:`refit` is called: ``never``, ``once``
+            before the first epoch, at the start of every ``epoch``, or ``running``: before the
+            first epoch, and then from the answers that training has seen anyway.
 
     Attributes:
-        refresh: when the training loop counts predictions and calls :meth:`refit`: ``never``,
-            ``once`` before the first epoch, at the start of every ``epoch``, or ``running``:
-            before the first epoch, and then from the predictions that training made anyway.
+        reads: what :meth:`forward` takes: source ``logits`` (B, S), or ``features`` (B, D), which
+            the network's last layer would take.
+        statistics: gathered so far; ``None`` outside of a count.
     """
 
-    refresh: Refresh
+    reads: ClassVar[Literal["logits", "features"]] = "logits"
+
+    def __init__(self, refresh: Refresh = "never") -> None:
+        super().__init__()
+        self.refresh: Refresh = refresh
+        self.statistics: Tensor | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it can be used; one that is counted cannot before its first fit."""
+        return True
 
     @abstractmethod
-    def forward(self, source_logits: Tensor) -> Tensor:
-        """Source logits (B, S) to target logits (B, T), in float32 or better."""
+    def forward(self, source: Tensor) -> Tensor:
+        """(B, S) or (B, D) to target logits (B, T), in float32 or better."""
 
-    @abstractmethod
-    def refit(self, counts: Tensor) -> int:
-        """Take new counts d (S, T); return how many target classes changed their source."""
+    def reset(self) -> None:
+        """Begin a count, with statistics of zero, on every rank and also if it has no image."""
 
-    @abstractmethod
+    def observe(self, source: Tensor, targets: Tensor) -> None:
+        """Add a batch to the statistics.
+
+        Args:
+            source: as for :meth:`forward`.
+            targets: (B,) class numbers.
+        """
+
+    def fit(self, statistics: Tensor) -> None:
+        """Take the mapping from the statistics of all images."""
+
+    def dense(self) -> Tensor | None:
+        """Weights (S, T) of the source classes; ``None`` for a mapping of features."""
+        return None
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by the names that the optimiser's settings use."""
+        return {"mapping": list(self.parameters())}
+
+    def refit(self, over_ranks: OverRanks = lambda statistics: statistics) -> float:
+        """Take the mapping from the statistics, and end the count.
+
+        Args:
+            over_ranks: to the sum over all ranks of a distributed training.
+
+        Returns:
+            The sum of all weights that moved to another source class: for a one-to-one mapping the
+            number of target classes that changed theirs.
+        """
+        if self.statistics is None:
+            return 0.0
+        before = self.dense()
+        self.fit(over_ranks(self.statistics))
+        self.statistics = None
+        after = self.dense()
+        if before is None or after is None:
+            return 0.0
+        return float((after - before).clamp_min(0).sum())
+
     def table(self, classes: list[str], source_classes: list[str]) -> list[dict[str, Any]]:
-        """The mapping for people: a row for each target class, with names.
+        """The mapping for people: a row for each target class, with its heaviest source classes.
 
         Args:
             classes: names of the target classes.
             source_classes: names of the source classes.
+
+        Returns:
+            ``{"target": name, "sources": [{"index": s, "name": name, "weight": w}, ...]}``.
         """
+        weights = self.dense()
+        if weights is None:
+            return [{"target": name, "sources": []} for name in classes]
+        rows = []
+        for name, column in zip(classes, weights.T.cpu(), strict=True):
+            heaviest = column.argsort(descending=True)[:_MOST_SOURCES].tolist()
+            rows.append(
+                {
+                    "target": name,
+                    "sources": [
+                        {"index": s, "name": source_classes[s], "weight": column[s].item()}
+                        for s in heaviest
+                        if column[s] > 0
+                    ],
+                }
+            )
+        return rows
 
 
-class OneToOneMapping(LabelMapping):
-    """Every target class reads the logit of one source class of its own.
-
-    Source: paper section 3.1 and appendix (label mapping); ILM-VP ``label_mapping_base``.
-
-    Args:
-        source_classes: S.
-        classes: T, at most S.
-        refresh: ``once`` is frequent label mapping (flm), ``epoch`` the iterative one (ilm),
-            ``running`` its cheaper variant, see :class:`LabelMapping`.
-
-    Raises:
-        UserError: If T > S.
-    """
-
-    index: Tensor
-
-    def __init__(
-        self, source_classes: int, classes: int, refresh: Literal["once", "epoch", "running"]
-    ) -> None:
-        super().__init__()
-        require_enough_sources(source_classes, classes)
-        self.source_classes = source_classes
-        self.refresh: Refresh = refresh
-        # -1: not fitted yet. A negative index would silently wrap, so forward checks the flag.
-        self.register_buffer("index", torch.full((classes,), -1))
-        self._fitted = False
-
-    def forward(self, source_logits: Tensor) -> Tensor:
-        """See :meth:`LabelMapping.forward`.
-
-        Raises:
-            RuntimeError: If no mapping was fitted or loaded yet.
-        """
-        if not self._fitted:
-            raise RuntimeError("label mapping used before refit() or load_state_dict()")
-        chosen = source_logits[:, self.index]
-        return chosen.to(torch.promote_types(chosen.dtype, torch.float32))
-
-    def refit(self, counts: Tensor) -> int:
-        """See :meth:`LabelMapping.refit`."""
-        return self._set(greedy_one_to_one(counts))
-
-    def table(self, classes: list[str], source_classes: list[str]) -> list[dict[str, Any]]:
-        """See :meth:`LabelMapping.table`."""
-        return [
-            {"target": name, "source_index": source, "source": source_classes[source]}
-            for name, source in zip(classes, self.index.tolist(), strict=True)
-        ]
-
-    def _set(self, index: Tensor) -> int:
-        index = index.to(self.index.device)
-        changed = int((index != self.index).sum())
-        self.index.copy_(index)
-        self._fitted = True
-        return changed
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Refuse an index that would silently read a wrong class."""
-        index = state_dict.get(f"{prefix}index")
-        if isinstance(index, Tensor) and index.shape == self.index.shape:
-            fitted = bool((index >= 0).any())
-            if fitted and not self._valid(index):
-                raise problem(
-                    f"{prefix}index",
-                    f"the checkpoint's label mapping is no choice of {len(index)} different "
-                    f"source classes below {self.source_classes}",
-                    index.tolist(),
-                    "The file is damaged; use another checkpoint.",
-                )
-            self._fitted = fitted
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def _valid(self, index: Tensor) -> bool:
-        inside = bool(((index >= 0) & (index < self.source_classes)).all())
-        return inside and len(set(index.tolist())) == len(index)
-
-
-class RandomMapping(OneToOneMapping):
-    """rlm: a random choice of T different source classes, fixed by the seed; never refitted.
-
-    Args:
-        source_classes: S.
-        classes: T, at most S.
-        seed: of the choice.
-
-    Raises:
-        UserError: If T > S.
-    """
-
-    def __init__(self, source_classes: int, classes: int, seed: Seed) -> None:
-        super().__init__(source_classes, classes, refresh="once")
-        self.refresh = "never"
-        generator = torch.Generator().manual_seed(seed)
-        self._set(torch.randperm(source_classes, generator=generator)[:classes])
+def in_float32(source: Tensor) -> Tensor:
+    """Autocast's 16 bits widened; float64 stays."""
+    return source.to(torch.promote_types(source.dtype, torch.float32))

@@ -151,7 +151,7 @@ def _no_choice(arguments: Sequence[str]) -> UserError:
     group, choice = next(iter(nulls + chosen), ("configuration", "null"))
     none = (CONF / group / "none.yaml").is_file()
     hint = f"Use {group}=none." if none else f"Leave {group} out, or take another choice."
-    return problem(group, "a group needs a choice by its name", choice, hint)
+    return problem(group, "a group needs a choice", choice, hint)
 
 
 def _first_lines(error: Exception) -> UserError:

@@ -17,7 +17,7 @@ PASSED: dict[str, tuple[str, ...]] = {
     "dataset": ("size", "augmented"),
     "method": ("image_size", "mean", "std"),
     "backbone": (),
-    "mapping": ("source_classes", "classes"),
+    "mapping": ("inputs", "classes"),
     "optimizer": (),
     "scheduler": (),
     "loss": (),

@@ -90,7 +90,7 @@ def test_the_fast_network_is_the_same_function(spec):
         fast.fuse_attention(fused=fused)
         for ours, reference in zip(outputs_and_gradient(fast, images), plain, strict=True):
             assert relative(ours, reference) < 1e-4
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.body.modules())
 
 
 def test_attention_is_fused_where_it_is_wanted():
@@ -131,13 +131,13 @@ def test_a_layer_that_is_used_twice_is_not_folded():
 def test_frozen_means_frozen():
     backbone = TinyNetwork(image_size=16).build()
     shell = nn.Sequential(nn.Linear(1, 1), backbone).train()
-    assert not backbone.network.training
-    assert not any(module.training for module in backbone.network.modules())
-    assert not any(parameter.requires_grad for parameter in backbone.network.parameters())
+    assert not backbone.body.training
+    assert not any(module.training for module in backbone.body.modules())
+    assert not any(parameter.requires_grad for parameter in backbone.body.parameters())
     assert set(shell.state_dict()) == {"0.weight", "0.bias"}
     assert len(list(shell.parameters())) == 2
     shell.to(torch.float64)
-    assert next(backbone.network.parameters()).dtype == torch.float64
+    assert next(backbone.body.parameters()).dtype == torch.float64
 
 
 def test_fingerprint_sees_every_bit():

@@ -134,7 +134,7 @@ def test_confusion_and_mapping_count_all_images(trained):
     assert accuracy == pytest.approx(one.result["test/acc_last"])
     _, data = of_run.mapping(one)
     answers = one.answers("train", np.arange(200))
-    chosen = [row["source_index"] for row in one.result["mapping"]]
+    chosen = [row["sources"][0]["index"] for row in one.result["mapping"]]
     predicted = answers.source_logits.argmax(1)
     for target, place in np.ndindex(10, 10):
         expected = ((predicted == chosen[place]) & (answers.targets == target)).sum()
@@ -147,7 +147,7 @@ def test_pictures_are_what_the_network_is_shown(trained):
     arrays, names = pictures.panels(one, count=3)
     assert list(arrays) == list(VIEWS)
     assert len(set(names)) == 3
-    transform = one.module.input_transform
+    transform = one.classifier.input_transform
     std = transform.variance.sqrt().numpy()
     expected = arrays["image"] + arrays["pattern"] * arrays["mask"] * std  # equation 3, in pixels
     np.testing.assert_allclose(arrays["shown"], expected, rtol=1e-4, atol=1e-4)

@@ -5,15 +5,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smm_lightning.errors import UserError
-from smm_lightning.mapping import OneToOneMapping, RandomMapping, count_pairs, greedy_one_to_one
+from smm_lightning.mapping import OneToOneMapping, RandomMapping, add_pairs, greedy_one_to_one
 from tests.reference import equations
+
+
+def counted(predicted, targets, source_classes, classes):
+    counts = torch.zeros(source_classes, classes, dtype=torch.int64)
+    add_pairs(counts, predicted, targets)
+    return counts
+
+
+def refitted(mapping, counts):
+    mapping.statistics = counts
+    return mapping.refit()
 
 
 @pytest.mark.parametrize("case", ["mapping_a", "mapping_ties", "mapping_big"])
 def test_counts_and_mapping_equal_the_published_code(official, case):
     expected = official[f"{case}/counts"]
     predicted, targets = official[f"{case}/predicted_source"], official[f"{case}/target"]
-    counts = count_pairs(predicted, targets, *expected.shape)
+    counts = counted(predicted, targets, *expected.shape)
     assert torch.equal(counts, expected)
     assert torch.equal(greedy_one_to_one(counts), official[f"{case}/mapping"])
 
@@ -26,9 +37,7 @@ def test_fast_equals_obvious_on_random_counts(classes, more, samples, seed):
     predicted = generator.integers(0, source_classes, samples)
     targets = generator.integers(0, classes, samples)
     counts = equations.counts(predicted, targets, source_classes, classes)
-    ours = count_pairs(
-        torch.from_numpy(predicted), torch.from_numpy(targets), source_classes, classes
-    )
+    ours = counted(torch.from_numpy(predicted), torch.from_numpy(targets), source_classes, classes)
     assert ours.dtype == torch.int64
     assert np.array_equal(ours.numpy(), counts)
     assert np.array_equal(greedy_one_to_one(ours).numpy(), equations.greedy(counts))
@@ -44,12 +53,33 @@ def test_logits_are_those_of_the_mapped_sources():
     mapping = OneToOneMapping(6, 2, "epoch")
     counts = torch.zeros(6, 2, dtype=torch.int64)
     counts[4, 0] = counts[1, 1] = 1
-    assert mapping.refit(counts) == 2
-    assert mapping.refit(counts) == 0
+    assert refitted(mapping, counts) == 2
+    assert refitted(mapping, counts) == 0
+    assert mapping.statistics is None
     logits = torch.arange(12.0).view(2, 6)
     assert mapping(logits).tolist() == [[4.0, 1.0], [10.0, 7.0]]
     rows = mapping.table(["x", "y"], list("abcdef"))
-    assert [(row["target"], row["source"]) for row in rows] == [("x", "e"), ("y", "b")]
+    assert rows == [
+        {"target": "x", "sources": [{"index": 4, "name": "e", "weight": 1.0}]},
+        {"target": "y", "sources": [{"index": 1, "name": "b", "weight": 1.0}]},
+    ]
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_no_order_and_no_split_of_the_answers_changes_a_bit(parts):
+    answers, targets = torch.randn(40, 9), torch.randint(0, 4, (40,))
+    order = torch.randperm(40)
+    found = []
+    for chosen in (torch.arange(40), order):
+        mapping = OneToOneMapping(9, 4, "epoch")
+        mapping.reset()
+        for part in chosen.chunk(parts):
+            mapping.observe(answers[part], targets[part])
+        assert mapping.statistics.dtype == torch.int64
+        found.append(mapping.statistics.clone())
+        mapping.refit(lambda statistics: 2 * statistics)  # as two ranks with the same images
+        assert mapping.index.tolist() == greedy_one_to_one(2 * found[-1]).tolist()
+    assert torch.equal(*found)
 
 
 def test_random_mapping_is_injective_and_fixed_by_the_seed():

@@ -1,0 +1,115 @@
+"""The module under Lightning's own trainer, with loaders that know nothing of it."""
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from smm_lightning import ReprogrammedClassifier
+from smm_lightning.assembly import assemble
+from smm_lightning.loss import CrossEntropy
+from smm_lightning.module import ReprogrammingModule
+from smm_lightning.optimizer import Constant, Group, GroupedOptimizer
+from smm_lightning.training import Training
+from tests.test_train import SMALL
+from tests.test_use import small_network
+
+NAMES = ["dark", "bright"]
+
+
+def loader(count=40, **options):
+    targets = torch.arange(count) % 2
+    images = torch.rand(count, 3, 32, 32) * 0.4 + 0.5 * targets.view(-1, 1, 1, 1)
+    return DataLoader(TensorDataset(images, targets), batch_size=10, **options)
+
+
+def module_of(network=None):
+    network = small_network() if network is None else network
+    groups = dict.fromkeys(("pattern", "mask_generator"), Group(0.01))
+    training = Training(GroupedOptimizer(torch.optim.Adam, groups), Constant(), CrossEntropy())
+    classifier = ReprogrammedClassifier.wrap(network, NAMES, image_size=32)
+    return ReprogrammingModule(classifier, training)
+
+
+class Plain(L.LightningDataModule):
+    def train_dataloader(self):
+        return loader(shuffle=True)
+
+    def val_dataloader(self):
+        return loader()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.filterwarnings("ignore:.*available but not used")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("data", ["loaders", "workers", "datamodule"])
+def test_a_trainer_with_its_defaults_fits_validates_tests_and_predicts(tmp_path, data):
+    """The check of validation before the first epoch included, when there is no mapping yet."""
+    torch.manual_seed(0)
+    module = module_of()
+    trainer = L.Trainer(accelerator="cpu", max_epochs=4, default_root_dir=tmp_path)
+    if data == "datamodule":
+        trainer.fit(module, datamodule=Plain())
+    else:
+        options = {"num_workers": 2, "persistent_workers": True} if data == "workers" else {}
+        trainer.fit(module, loader(shuffle=True, **options), loader())
+    assert trainer.callback_metrics["val/acc"] > 0.9
+    assert trainer.validate(module, loader(), verbose=False)[0]["val/acc"] > 0.9
+    assert trainer.test(module, loader(), verbose=False)[0]["test/acc"] > 0.9
+    confidences = torch.cat(trainer.predict(module, loader(20)))
+    assert confidences.shape == (20, 2)
+    torch.testing.assert_close(confidences.sum(1), torch.ones(20))
+    path = trainer.checkpoint_callback.best_model_path
+    again = module_of()
+    trainer = L.Trainer(accelerator="cpu", max_epochs=6, default_root_dir=tmp_path, logger=False)
+    trainer.fit(again, loader(shuffle=True), loader(), ckpt_path=path, weights_only=True)
+    assert trainer.current_epoch == 6
+
+
+def test_a_module_is_copied_and_saved(tmp_path, composed):
+    module = assemble(composed(*SMALL, "mapping=rlm")).module.eval()
+    images = torch.rand(2, 3, 32, 32)
+    expected = module(images)
+    torch.save(module, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    for one in (copy.deepcopy(module), loaded):
+        assert torch.equal(one(images), expected)
+
+
+class LargeValues(nn.Module):
+    """Logits that differ by less than bfloat16 can say."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.classifier = nn.Flatten(), nn.Linear(3 * 32 * 32, 20)
+        nn.init.normal_(self.classifier.weight, std=1e-3)
+        nn.init.constant_(self.classifier.bias, 8.0)
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+
+def test_the_largest_logit_is_found_in_float32_under_autocast():
+    torch.manual_seed(0)
+    model = module_of(LargeValues()).classifier.eval()
+    torch.nn.init.normal_(model.input_transform.pattern)
+    images = torch.rand(50, 3, 32, 32)
+    with torch.no_grad():
+        exact = model.source(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.source(images)
+    assert found.dtype == torch.float32
+    assert all(len(row.unique()) == 20 for row in found)
+    assert any(len(row.unique()) < 20 for row in exact.bfloat16())
+
+
+def test_features_are_what_the_head_takes():
+    backbone = module_of().classifier.backbone
+    images = torch.rand(2, 3, 32, 32)
+    features = backbone.features(images)
+    assert features.shape == (2, 32)
+    assert torch.equal(backbone.head(features), backbone(images))
