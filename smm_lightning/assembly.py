@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import lightning as L
 import torch
@@ -39,11 +39,10 @@ _KINDS: dict[str, type] = {
 }
 
 
-@dataclass
-class Parts:
+class Parts(NamedTuple):
     """What a run consists of.
 
-    Args:
+    Attributes:
         data: the datamodule, set up.
         module: the LightningModule, with everything that it holds.
     """

@@ -16,6 +16,7 @@ from smm_lightning.errors import Problems
 from smm_lightning.finite_loss import FiniteLoss
 from smm_lightning.loop_batches import pair_of
 from smm_lightning.mapping_refresh import MappingRefresh
+from smm_lightning.method import use_kernel
 from smm_lightning.metrics import SplitMetrics
 from smm_lightning.optimizer import settings_of, take_over
 from smm_lightning.run.images import changed_images
@@ -75,6 +76,14 @@ class ReprogrammingModule(L.LightningModule):
 
     def _source(self, images: Tensor) -> Tensor:
         return (self._compiled or self.classifier.source)(images)
+
+    def setup(self, stage: str) -> None:
+        """Train with the mask generator's fast kernel, on every device alike."""
+        use_kernel(self.classifier, fast=stage == "fit")
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Leave plain layers to whoever uses the classifier."""
+        use_kernel(self.classifier, fast=False)
 
     def on_fit_start(self) -> None:
         """Choose what pays on this device."""

@@ -14,7 +14,7 @@ ALLOWED = {
     "host_memory": set(),
     "ranges": set(),
     "result": {"errors", "files"},
-    "run": {"errors", "ranges", "result"},
+    "run": {"errors", "ranges", "result", "run_folder", "sweep"},
     "run_folder": BASICS | {"result"},
     "signals": set(),
     "sweep": {"errors", "run_folder", "signals"},
@@ -53,7 +53,7 @@ ALLOWED = {
     | {"result", "views"},
     "module": BASICS
     | {"classifier", "compiled", "device", "finite_loss", "loop_batches", "mapping_refresh"}
-    | {"metrics", "optimizer", "run", "training", "training_data"},
+    | {"method", "metrics", "optimizer", "run", "training", "training_data"},
     "same_images": {"assembly", "errors", "run", "run_folder"},
     "assembly": CONCEPTS
     | {"checkpoint", "classifier", "device", "errors", "module", "optimizer", "run"}

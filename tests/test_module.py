@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import lightning as L
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_training_leaves_the_frozen_network_bit_identical(composed, method):
 def test_checkpoint_holds_the_prompt_and_nothing_of_the_backbone(composed):
     cfg = composed(*SMALL)
     entry.train(cfg)
-    checkpoint = read_checkpoint(entry.Path(cfg.paths.run) / "last.ckpt")
+    checkpoint = read_checkpoint(Path(cfg.paths.run) / "last.ckpt")
     prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
     assert prefixes <= {"classifier"}
     assert checkpoint["identity"]["backbone"] == "tiny"
@@ -50,7 +52,7 @@ def test_checkpoint_holds_the_prompt_and_nothing_of_the_backbone(composed):
 def test_a_224_checkpoint_is_small(composed, tmp_path):
     cfg = composed(*SMALL, "backbone.image_size=224", "dataset.train_images=40", "epochs=1")
     entry.train(cfg)
-    size = (entry.Path(cfg.paths.run) / "last.ckpt").stat().st_size
+    size = (Path(cfg.paths.run) / "last.ckpt").stat().st_size
     assert size <= 2.5e6  # the pattern's 3 x 224 x 224 floats three times over: it and Adam's two
 
 
@@ -78,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(composed):
 def test_a_checkpoint_of_another_run_is_refused_with_every_difference(composed):
     cfg = composed(*SMALL)
     entry.train(cfg)
-    path = entry.Path(cfg.paths.run) / "last.ckpt"
+    path = Path(cfg.paths.run) / "last.ckpt"
     other = composed(
         *SMALL, "method=full", "seed=1", "backbone.seed=5", "epochs=3", f"ckpt_path='{path}'"
     )

@@ -1,5 +1,7 @@
 """Every precision that is accepted trains, and what is trained keeps at least float32."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ def trained(composed):
     def train_with(precision, *options):
         cfg = composed(*SMALL, "epochs=4", f"trainer.precision={precision}", *options)
         result = entry.train(cfg)
-        state = read_checkpoint(entry.Path(cfg.paths.run) / "last.ckpt")["state_dict"]
+        state = read_checkpoint(Path(cfg.paths.run) / "last.ckpt")["state_dict"]
         return result, state
 
     return train_with

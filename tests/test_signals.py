@@ -106,7 +106,7 @@ def test_a_run_that_is_asked_to_end_says_so_at_any_instant(composed, hook):
     asked = f"+callbacks.asked={{_target_:tests.faults.AskedToEnd,hook:{hook}}}"
     cfg = composed(*SMALL, "epochs=2", asked)
     with pytest.raises(SystemExit) as error:
-        entry.train(cfg, alone=True)
+        entry.train(cfg)
     assert error.value.code == 143
     state = RunFolder(Path(cfg.paths.run), "").state()
     assert (state.name, state.reason) == ("interrupted", "left with exit status 143")

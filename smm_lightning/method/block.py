@@ -1,4 +1,4 @@
-"""Convolution, BatchNorm, max-pool and ReLU as one layer, with few passes over large planes.
+"""A layer of the mask generator: plain, and as a kernel with few passes over large planes.
 
 The planes of the mask generator are large and have few channels, so it costs what it reads and
 writes. Pooling before normalising leaves a quarter of the values to scale, clip and sum up.
@@ -17,28 +17,39 @@ _PLANES = (0, 2, 3)  # all dimensions but the channels
 
 
 class Block(nn.Sequential):
-    """relu(max_pool(BatchNorm(convolution(x)))), the pool only if asked for.
-
-    Equal to the layers one by one, with these liberties: pool and ReLU are swapped (both are
-    monotonic, so values and gradients are the same); in training, the convolution's bias, which
-    BatchNorm takes away again, gets a gradient of exactly zero instead of rounding errors; on
-    several ranks, BatchNorm takes the statistics of the whole batch, on any backend.
+    """Convolution, BatchNorm, ReLU, and a 2x2 max-pool if asked for.
 
     Source: paper figure 8; published ``instance_model.py``, class ``AttributeNet``.
 
     Args:
         inputs: channels of the input.
         outputs: channels of the output.
-        pooled: halve the sides with a 2x2 max-pool.
+        pooled: halve the sides.
+
+    Attributes:
+        fast: compute the same by the kernel, with these liberties: the pool comes first (it keeps
+            the order of values, so values and gradients are the same); in training, the
+            convolution's bias, which BatchNorm takes away again, gets a gradient of exactly zero
+            instead of rounding errors; on several ranks, BatchNorm takes the statistics of the
+            whole batch, on any backend.
     """
 
     def __init__(self, inputs: int, outputs: int, *, pooled: bool) -> None:
-        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+        layers = [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+        super().__init__(*layers, *([nn.MaxPool2d(2)] if pooled else []))
         self.pooled = pooled
+        self.fast = False
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, inputs, h, w) to (B, outputs, h, w), or half the sides."""
-        convolution, norm = cast("tuple[nn.Conv2d, nn.BatchNorm2d]", tuple(self))
+        if self.fast:
+            return self._fast(images)
+        for layer in self:
+            images = layer(images)
+        return images
+
+    def _fast(self, images: Tensor) -> Tensor:
+        convolution, norm = cast("nn.Conv2d", self[0]), cast("nn.BatchNorm2d", self[1])
         # |gamma| keeps the order of the values, so the pool may come first.
         sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0)
         kernel, scale = convolution.weight * sign.view(-1, 1, 1, 1), norm.weight * sign
@@ -62,6 +73,13 @@ class Block(nn.Sequential):
             mean.lerp_(batch_mean * sign + bias, norm.momentum)
             var.lerp_(batch_var * count / (count - 1), norm.momentum)
         return cast("Tensor", result)
+
+
+def use_kernel(module: nn.Module, *, fast: bool) -> None:
+    """Let all blocks in a module compute by the kernel, or by their layers one by one."""
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.fast = fast
 
 
 class _NormPoolRelu(Function):
