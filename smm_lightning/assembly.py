@@ -22,11 +22,11 @@ from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
-from smm_lightning.module import ReprogrammingModule
-from smm_lightning.optimizer import GroupedOptimizer
 from smm_lightning.run.settings import check_configuration
-from smm_lightning.trainer import device_type
 from smm_lightning.training import Training
+from smm_lightning.training.module import ReprogrammingModule
+from smm_lightning.training.optimizer import GroupedOptimizer
+from smm_lightning.training.trainer import device_type
 
 Kind = TypeVar("Kind")
 _KINDS: dict[str, type] = {

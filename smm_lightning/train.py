@@ -40,8 +40,8 @@ def fit(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     from smm_lightning.checkpoint import starting_point
     from smm_lightning.dataset import account
     from smm_lightning.host_memory import keep_freed_memory
-    from smm_lightning.logger import closed_at_end, log_configuration
-    from smm_lightning.trainer import refusals_in_a_line
+    from smm_lightning.training.logger import closed_at_end, log_configuration
+    from smm_lightning.training.trainer import refusals_in_a_line
 
     keep_freed_memory()
     dry = bool(cfg.trainer.get("fast_dev_run"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from smm_lightning.module import ReprogrammingModule
+from smm_lightning.training.module import ReprogrammingModule
 
 
 class Faults(Logger):

@@ -139,7 +139,7 @@ OUR_OWN = """
     optimizer.algorithm._target_=torch.nn.Identity -> optimizer.algorithm
     +optimizer.algorithm.foreach=true -> optimizer.algorithm
     +optimizer.algorithm.lr=3 -> optimizer.algorithm.lr
-    '+optimizer.groups.head={_target_: smm_lightning.optimizer.Group, lr: 1}' -> optimizer.groups
+    '+optimizer.groups.head={_target_: smm_lightning.training.Group, lr: 1}' -> optimizer.groups
     loss._target_=torch.nn.Identity -> loss
     ~loss +loss._target_=torch.nn.NLLLoss -> loss
     ~loss +loss._target_=torch.nn.CrossEntropyLoss +loss.reduction=sum -> loss

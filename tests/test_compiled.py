@@ -5,7 +5,7 @@ import torch
 
 from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.callbacks import EpochRecorder
-from smm_lightning.compiled import Compiled
+from smm_lightning.training.compiled import Compiled
 
 SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=none", "epochs=1")
 
@@ -67,7 +67,7 @@ def test_a_compiler_that_gives_other_gradients_is_not_used(composed, monkeypatch
         return compiled
 
     expected, _ = trained(composed)
-    monkeypatch.setattr("smm_lightning.compiled.torch.compile", against)
+    monkeypatch.setattr("smm_lightning.training.compiled.torch.compile", against)
     with caplog.at_level(logging.WARNING):
         module, _ = trained(composed, "compiled=true")
     assert module._compiled is None

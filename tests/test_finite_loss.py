@@ -4,7 +4,7 @@ from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from smm_lightning.errors import UserError
-from smm_lightning.finite_loss import FiniteLoss
+from smm_lightning.training.finite_loss import FiniteLoss
 
 
 def test_on_a_device_that_is_seldom_asked_no_step_follows_a_bad_loss():

@@ -21,24 +21,12 @@ ALLOWED = {
     "grid": {"errors", "run", "run_folder"},
     "status": {"grid", "run_folder"},
     "report": BASICS | {"grid", "result", "run"},
-    "logger": {"errors"},
     "checkpoint": {"errors"},
-    "checkpoint_io": {"checkpoint", "files"},
-    "finite_loss": {"errors"},
     "device": set(),
-    "compiled": {"classifier"},
-    "loss": {"errors", "ranges"},
-    "optimizer": {"errors", "ranges"},
-    "training": {"errors", "optimizer"},
-    "metrics": {"device"},
-    "mapping_refresh": {"classifier", "mapping"},
-    "training_data": {"dataset", "loop_batches"},
-    "trainer": {"checkpoint_io", "errors", "ranges"},
     **dict.fromkeys(CONCEPTS, BASICS),
     "prepare": {"dataset", "errors", "run"},
     "benchmark": CONCEPTS
-    | {"classifier", "device", "host_memory", "loss", "module", "optimizer", "predict", "prompt"}
-    | {"training"},
+    | {"classifier", "device", "host_memory", "predict", "prompt", "training"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
     "classifier": {"backbone", "loop_batches", "mapping", "method"},
@@ -49,25 +37,13 @@ ALLOWED = {
     "dashboard": {"errors"},
     "figures": BASICS
     | {"dataset", "run"}
-    | {"assembly", "checkpoint", "classifier", "host_memory", "mapping", "module", "report"}
+    | {"assembly", "checkpoint", "classifier", "host_memory", "mapping", "report", "training"}
     | {"result", "views"},
-    "module": BASICS
-    | {"classifier", "compiled", "device", "finite_loss", "loop_batches", "mapping_refresh"}
-    | {"method", "metrics", "optimizer", "run", "training", "training_data"},
+    "training": BASICS
+    | {"checkpoint", "classifier", "dataset", "loop_batches", "mapping", "method", "run"},
     "same_images": {"assembly", "errors", "run", "run_folder"},
-    "assembly": CONCEPTS
-    | {"checkpoint", "classifier", "device", "errors", "module", "optimizer", "run"}
-    | {"trainer", "training"},
-    "train": {
-        "assembly",
-        "callbacks",
-        "checkpoint",
-        "dataset",
-        "errors",
-        "host_memory",
-        "logger",
-        "trainer",
-    }
+    "assembly": CONCEPTS | {"checkpoint", "classifier", "device", "errors", "run", "training"},
+    "train": {"assembly", "callbacks", "checkpoint", "dataset", "errors", "host_memory", "training"}
     | {"result", "run", "run_folder", "same_images", "signals", "sweep"},
     "__main__": {"errors", "run"},
     "__init__": {"classifier"},

@@ -10,10 +10,10 @@ from smm_lightning.backbone.frozen import fingerprint
 from smm_lightning.callbacks import EpochRecorder
 from smm_lightning.callbacks.recorder import clock, epoch_line
 from smm_lightning.checkpoint import read_checkpoint
-from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import greedy_one_to_one
-from smm_lightning.module import ReprogrammingModule
+from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
+from smm_lightning.training.module import ReprogrammingModule
 
 SMALL = ("backbone=tiny", "trainer=cpu", "epochs=2", "dataset.train_images=200")
 

@@ -5,8 +5,8 @@ import torch
 
 from smm_lightning.assembly import plan
 from smm_lightning.errors import UserError
-from smm_lightning.loss import CrossEntropy
-from smm_lightning.optimizer import (
+from smm_lightning.training.loss import CrossEntropy
+from smm_lightning.training.optimizer import (
     Constant,
     Cosine,
     Group,

@@ -147,7 +147,7 @@ def test_a_training_goes_on_under_other_rates_and_epochs(finished, composed):
     ("override", "line"),
     [
         ("optimizer=sgd", r"another optimizer.algorithm, .*got 'torch.optim.Adam'"),
-        ("scheduler=constant", r"another scheduler, .*got 'smm_lightning.optimizer.Milestones'"),
+        ("scheduler=constant", r"another scheduler, .*got 'smm_lightning.training.Milestones'"),
     ],
 )
 def test_a_state_of_another_optimizer_or_schedule_is_refused(finished, composed, override, line):

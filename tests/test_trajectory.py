@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader
 
 from smm_lightning.backbone import FrozenBackbone
 from smm_lightning.classifier import ReprogrammedClassifier
-from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import SampleSpecificMask
-from smm_lightning.module import ReprogrammingModule
-from smm_lightning.optimizer import Group, GroupedOptimizer, Milestones
 from smm_lightning.training import Training
+from smm_lightning.training.loss import CrossEntropy
+from smm_lightning.training.module import ReprogrammingModule
+from smm_lightning.training.optimizer import Group, GroupedOptimizer, Milestones
 from tests.method.published import IDENTITY, load_twin, our_state
 from tests.reference import training
 

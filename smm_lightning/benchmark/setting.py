@@ -20,12 +20,12 @@ from smm_lightning.backbone import (
 from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule, Listing, Source, Splits
 from smm_lightning.dataset.splits import ArraySplit
-from smm_lightning.loss import CrossEntropy
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import FramePrompt, InputTransform, PadPrompt, SampleSpecificMask
-from smm_lightning.module import ReprogrammingModule
-from smm_lightning.optimizer import Group, GroupedOptimizer, Milestones
 from smm_lightning.training import Training
+from smm_lightning.training.loss import CrossEntropy
+from smm_lightning.training.module import ReprogrammingModule
+from smm_lightning.training.optimizer import Group, GroupedOptimizer, Milestones
 
 BACKBONES = {
     "efficientnet_lite0": (EfficientNetLite0, 128, {}),

@@ -15,9 +15,9 @@ from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
-from smm_lightning.module import SCHEMA
 from smm_lightning.report.runs import Run
 from smm_lightning.run.images import changed_images, require_noted_images
+from smm_lightning.training.module import SCHEMA
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from smm_lightning.errors import Problems, one_line, problem
-from smm_lightning.optimizer import GroupedOptimizer, Schedule, build_schedule
+from smm_lightning.training.optimizer import GroupedOptimizer, Schedule, build_schedule
 
 _REHEARSED = 1000  # epochs, which take some 10 ms
 _GROUPS = ("optimizer.algorithm", "scheduler")  # whose state a checkpoint holds

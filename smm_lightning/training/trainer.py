@@ -24,9 +24,9 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 
-from smm_lightning.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.ranges import PRECISIONS, Count
+from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
 
 _Full = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 _Short = Literal["16", "bf16", "32", "64", 16, 32, 64]

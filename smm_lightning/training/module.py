@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from smm_lightning.classifier import ReprogrammedClassifier
-from smm_lightning.compiled import Compiled, compiled_for_training
 from smm_lightning.device import compiles_on, fuses_attention
 from smm_lightning.errors import Problems
-from smm_lightning.finite_loss import FiniteLoss
 from smm_lightning.loop_batches import pair_of
-from smm_lightning.mapping_refresh import MappingRefresh
 from smm_lightning.method import use_kernel
-from smm_lightning.metrics import SplitMetrics
-from smm_lightning.optimizer import settings_of, take_over
 from smm_lightning.run.images import changed_images
-from smm_lightning.training import Training
-from smm_lightning.training_data import counted_pairs, full_batches, split_of
+from smm_lightning.training.compiled import Compiled, compiled_for_training
+from smm_lightning.training.finite_loss import FiniteLoss
+from smm_lightning.training.mapping_refresh import MappingRefresh
+from smm_lightning.training.metrics import SplitMetrics
+from smm_lightning.training.optimizer import settings_of, take_over
+from smm_lightning.training.training import Training
+from smm_lightning.training.training_data import counted_pairs, full_batches, split_of
 
 SCHEMA = 6  # of the checkpoint; raise it when its content changes
 
