@@ -81,6 +81,8 @@ class Plan:
         self.training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
         mapping = partial(build, cfg, "mapping")
         classifier = build_classifier(spec, self.method, mapping, data.class_names)
+        self.training.rehearse_loss(classes)
+        self.training.build(classifier.parameter_groups())  # what a mapping trains has settings
         names = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
         parts = {group: _without_name(cfg, group) for group in ("backbone", "method", "mapping")}
         module = ReprogrammingModule(

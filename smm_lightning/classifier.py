@@ -139,6 +139,9 @@ class ReprogrammedClassifier(nn.Module):
         try:
             for images, targets in batches:
                 self.label_mapping.observe(self.source(images.to(device)), targets.to(device))
+        except BaseException:
+            self.label_mapping.statistics = None  # a part of the images is no count
+            raise
         finally:
             self.train(was_training)
 
@@ -165,7 +168,7 @@ def build_classifier(
     Args:
         backbone: f_P, not loaded.
         input_transform: f_in, made for its images.
-        label_mapping: from ``inputs`` (what it reads of) and ``classes`` (T) to f_out.
+        label_mapping: from ``inputs`` (S source classes) and ``classes`` (T) to f_out.
         class_names: of the T target classes.
 
     Raises:

@@ -15,6 +15,7 @@ from smm_lightning.training.optimizer import (
     build_schedule,
     resolve_milestones,
 )
+from smm_lightning.training.training import Training
 from tests.reference import equations
 
 
@@ -165,3 +166,20 @@ def test_smoothed_labels_equal_torchs():
     logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     torchs = torch.nn.CrossEntropyLoss(label_smoothing=0.2)
     assert torch.equal(CrossEntropy(0.2)(logits, targets), torchs(logits, targets))
+
+
+def test_a_schedule_that_falls_to_nothing_is_taken_and_one_below_it_is_not():
+    def training(**options):
+        schedule = partial(torch.optim.lr_scheduler.LinearLR, **options)
+        return Training(grouped(pattern=(0.01,)), schedule, CrossEntropy())
+
+    training(end_factor=0, total_iters=4).rehearse({"pattern": weight()}, 8)
+    below = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda epoch: 1 - epoch)
+    with pytest.raises(UserError, match=r"scheduler: gives rates below 0 in epoch 2"):
+        Training(grouped(pattern=(0.01,)), below, CrossEntropy()).rehearse({"pattern": weight()}, 8)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10])
+def test_losses_over_class_numbers_are_taken(classes):
+    for loss in (CrossEntropy(), torch.nn.MultiMarginLoss(), torch.nn.CrossEntropyLoss()):
+        Training(grouped(pattern=(0.01,)), Constant(), loss).rehearse_loss(classes)

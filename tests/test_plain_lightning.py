@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from smm_lightning import ReprogrammedClassifier
 from smm_lightning.assembly import assemble
+from smm_lightning.errors import UserError
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
@@ -113,3 +114,76 @@ def test_features_are_what_the_head_takes():
     features = backbone.features(images)
     assert features.shape == (2, 32)
     assert torch.equal(backbone.head(features), backbone(images))
+
+
+class HeadTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.fc = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 20)), None
+        self.fc = nn.Linear(20, 20)
+
+    def forward(self, images):
+        return self.fc(self.fc(self.body(images)).relu())
+
+
+class ScaledInPlace(HeadTwice):
+    def forward(self, images):
+        logits = self.fc(self.body(images))
+        logits *= 10
+        return logits
+
+
+class Alias(HeadTwice):
+    def __init__(self):
+        super().__init__()
+        self.head = self.fc
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+
+class LooksAtItsHead(HeadTwice):
+    def forward(self, images):
+        return self.fc(self.body(images).to(self.fc.weight.dtype))
+
+
+class Tied(HeadTwice):
+    def __init__(self):
+        super().__init__()
+        self.middle = nn.Linear(20, 20)
+        self.middle.weight = self.fc.weight
+
+    def forward(self, images):
+        return self.fc(self.middle(self.body(images)))
+
+
+@pytest.mark.parametrize("kind", [HeadTwice, ScaledInPlace, Alias, LooksAtItsHead, Tied])
+def test_a_network_that_is_more_than_body_and_head_stays_whole(kind):
+    torch.manual_seed(0)
+    network = kind().eval()
+    images = torch.rand(3, 3, 32, 32)
+    expected = network(images)
+    backbone = module_of(network).classifier.backbone
+    assert backbone.head is None
+    assert torch.equal(backbone(images), expected)
+    with pytest.raises(UserError, match=r"backbone: does not end with a linear layer"):
+        backbone.features(images)
+
+
+def test_a_count_that_breaks_off_is_forgotten():
+    model = module_of().classifier
+    good = (torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(UserError, match=r"targets: must be from 0 to 1"):
+        model.refit([good, (good[0], good[1] + 5)])
+    assert model.label_mapping.statistics is None
+
+
+def test_a_mapping_that_counts_the_steps_goes_on_only_as_such(composed):
+    first = assemble(composed(*SMALL, "mapping.refresh=running")).module
+    second = assemble(composed(*SMALL)).module
+    for module in (first, second):
+        module._trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    checkpoint = {}
+    first.on_save_checkpoint(checkpoint)
+    with pytest.raises(UserError, match=r"ckpt_path: the checkpoint has another refresh"):
+        second.on_load_checkpoint(checkpoint)

@@ -135,9 +135,10 @@ def test_a_training_goes_on_under_other_rates_and_epochs(finished, composed):
     _, run, _ = finished
     changed = ("optimizer.groups.pattern.lr=0.5", "+optimizer.algorithm.betas=[0.8,0.9]")
     options = (*SMALL, "epochs=4", f"ckpt_path={run}/last.ckpt", *changed)
-    result = entry.train(composed(*options, "scheduler.milestones=[3]"))
+    result = entry.train(composed(*options, "scheduler=cosine"))
     rates = [row["lr/pattern"] for row in result["history"]]
-    assert rates == pytest.approx([0.01, 0.0001, 0.5, 0.05])  # the first run's, and this run's
+    falling = 0.5 + 0.5 * math.cos(0.75 * math.pi)
+    assert rates == pytest.approx([0.01, 0.0001, 0.25, 0.5 * falling])  # the first run's, and ours
     (folder,) = Path(result["config"]["paths"]["root"]).iterdir()
     saved = read_checkpoint(folder / "last.ckpt")["optimizer_states"][0]["param_groups"]
     assert {tuple(group["betas"]) for group in saved} == {(0.8, 0.9)}
@@ -147,15 +148,20 @@ def test_a_training_goes_on_under_other_rates_and_epochs(finished, composed):
     ("override", "line"),
     [
         ("optimizer=sgd", r"another optimizer.algorithm, .*got 'torch.optim.Adam'"),
-        ("scheduler=constant", r"another scheduler, .*got 'smm_lightning.training.Milestones'"),
+        (
+            "~scheduler +scheduler._target_=torch.optim.lr_scheduler.StepLR "
+            "+scheduler._partial_=true +scheduler.step_size=1",
+            r"another scheduler, .*got 'smm_lightning.training.Milestones'",
+        ),
     ],
 )
 def test_a_state_of_another_optimizer_or_schedule_is_refused(finished, composed, override, line):
     from smm_lightning.errors import UserError
 
     _, run, _ = finished
+    cfg = composed(*SMALL, "epochs=4", f"ckpt_path={run}/last.ckpt", *override.split())
     with pytest.raises(UserError, match=rf"ckpt_path: the checkpoint was trained with {line}"):
-        entry.train(composed(*SMALL, "epochs=4", f"ckpt_path={run}/last.ckpt", override))
+        entry.train(cfg)
 
 
 def test_a_folder_of_another_configuration_is_refused(finished, composed, tmp_path):
@@ -169,8 +175,22 @@ def test_a_folder_of_another_configuration_is_refused(finished, composed, tmp_pa
         entry.train(composed(*SMALL, "epochs=2", place))
     assert (tmp_path / "mine/result.json").read_bytes() == before
     assert entry.train(composed(*SMALL, "epochs=1", place)) == first
+    entry.train(composed(*SMALL, "epochs=2", place, "trainer.fast_dev_run=true"))
+    assert (tmp_path / "mine/result.json").read_bytes() == before
+    done = run_program(*SMALL, "epochs=2", place, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: paths.run: holds the run of another configuration")
+    assert not (tmp_path / "mine/.hydra").exists()
     again = entry.train(composed(*SMALL, "epochs=2", place, "force=true"))
     assert len(again["history"]) == 2
+
+
+def test_the_continue_command_of_a_folder_of_ones_own_continues(tmp_path):
+    done = run_program(*SMALL, "epochs=1", "paths.run=mine", cwd=tmp_path)
+    command = shlex.split(done.stdout.partition("continue      ")[2])
+    again = run_program(*command[2:], cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "epoch 2/2" in again.stdout
 
 
 def test_a_checkpoint_of_weights_alone_cannot_be_gone_on_from(finished, composed, tmp_path):

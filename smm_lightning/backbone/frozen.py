@@ -71,7 +71,8 @@ class FrozenBackbone(nn.Module):
             fold_batch_norm(network, probe)
         if fast_stem:
             replace_stems(network)
-        body, head = split(network, probe)
+        noise = torch.rand(probe.shape, generator=torch.Generator().manual_seed(0))
+        body, head = split(network, noise.to(probe))
         body.to(memory_format=self._memory_format)
         if head is not None and dtype in AUTOCAST.values():
             head.float()

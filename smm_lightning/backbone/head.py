@@ -36,11 +36,13 @@ def name_of_head(network: nn.Module, images: Tensor) -> str | None:
 
 
 def split(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Linear | None]:
-    """Take the head off a network, in place.
+    """Take the head off a network, in place, if body and head together are the network.
+
+    They are not where the head is used twice, shares its weights, or its answer is changed later.
 
     Args:
         network: a classifier in eval mode.
-        images: see :func:`name_of_head`.
+        images: see :func:`name_of_head`; of random content, so that a difference shows.
 
     Returns:
         The body, from images to features (B, D), and the head; or the whole network and ``None``.
@@ -50,5 +52,22 @@ def split(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Linear | No
         return network, None
     head = network.get_submodule(name)
     assert isinstance(head, nn.Linear)
-    network.set_submodule(name, nn.Identity().eval())
-    return network, head
+    with torch.no_grad():
+        expected = logits_in(network(images)).clone()
+        network.set_submodule(name, nn.Identity().eval())
+        if _is_head_of(head, network, images, expected):
+            return network, head
+    network.set_submodule(name, head)
+    return network, None
+
+
+def _is_head_of(head: nn.Linear, body: nn.Module, images: Tensor, expected: Tensor) -> bool:
+    own = {id(weight) for weight in head.parameters()}
+    if any(id(weight) in own for weight in body.parameters()):
+        return False
+    try:
+        found = head(logits_in(body(images)))
+    except Exception:
+        return False
+    near = 1e-3 * expected.abs().max().item()
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=near)

@@ -9,8 +9,9 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, get_args
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 
@@ -18,6 +19,7 @@ from smm_lightning.errors import Problems, closest
 
 _STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 _OF_HYDRA = ("_target_", "_partial_")
+_ANYTHING = (inspect.Parameter.empty, Any, object, Callable)
 _UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # By which people, folders and reports know a choice; the one field that no constructor takes.
 Name = Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00-\x1f]{1,100}$")] | int
@@ -66,7 +68,7 @@ def check_node(
         reason = " ".join(str(error).split())
         problems.add(f"{where}._target_", f"cannot be loaded ({reason})", node["_target_"])
         return
-    if inspect.isclass(kind) and kind not in (inspect.Parameter.empty, Any):
+    if inspect.isclass(kind) and kind not in _ANYTHING and not _is_protocol(kind):
         partial = node.get("_partial_") is True
         if partial or (inspect.isclass(target) and not issubclass(target, kind)):
             given = f"a part of {node['_target_']}" if partial else node["_target_"]
@@ -136,17 +138,29 @@ def _check_value(parameter: inspect.Parameter, value: Any, field: str, problems:
     if isinstance(value, Mapping) and "_target_" in value:
         check_node(value, field, problems, kind=annotation)
     elif any(isinstance(child, Mapping) and "_target_" in child for child in children.values()):
-        members = get_args(annotation)  # of a sequence or mapping: last, what its values are
+        kind = _kind_of_values(annotation)
         for key, child in children.items():
-            check_node(
-                child, f"{field}.{key}", problems, kind=members[-1] if members else annotation
-            )
+            check_node(child, f"{field}.{key}", problems, kind=kind)
     elif isinstance(value, Mapping) and dataclasses.is_dataclass(annotation):
         check_values(annotation, value, field, problems)  # type: ignore[arg-type]
     elif annotation is not parameter.empty and not isinstance(annotation, str):
         what, hint = _misfit(annotation, value)
         if what:
             problems.add(field, what, value, hint)
+
+
+def _kind_of_values(annotation: Any) -> Any:
+    """Of a sequence or mapping, or of one that may be ``None``, what its values must be."""
+    if get_origin(annotation) in (Union, UnionType):
+        options = [one for one in get_args(annotation) if one is not type(None)]
+        annotation = options[0] if len(options) == 1 else None
+    origin, members = get_origin(annotation), get_args(annotation)
+    holds = inspect.isclass(origin) and issubclass(origin, Sequence | Mapping)
+    return members[-1] if holds and members else inspect.Parameter.empty
+
+
+def _is_protocol(kind: type) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))
 
 
 def _children(value: Any) -> Mapping[Any, Any]:

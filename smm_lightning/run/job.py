@@ -41,9 +41,10 @@ def run_once(cfg: DictConfig, fit: Fit, same_images: Compare) -> Result:
     check_configuration(cfg, problems)
     problems.raise_if_any()
     run = folder_of(cfg)
-    if not cfg.force:
+    dry = bool(cfg.trainer.get("fast_dev_run"))
+    if not cfg.force and not dry:
         run.require_own()
-    if further_rank() or cfg.trainer.get("fast_dev_run"):  # the first rank holds the folder
+    if further_rank() or dry:  # the first rank holds the folder
         return _whole(cfg, run, fit(cfg, run))
     finished = finished_before(cfg, run, same_images)
     if finished is None:
@@ -143,7 +144,7 @@ def print_closing_lines(cfg: DictConfig, result: Result, overrides: list[str]) -
     if cfg.trainer.get("fast_dev_run") or sweep.is_job():
         return
     folder = Path(cfg.paths.run)
-    replaced = ("epochs", "ckpt_path", "force")
+    replaced = ("epochs", "ckpt_path", "force", "paths.run")
     kept = [word for word in overrides if word.split("=")[0] not in replaced]
     more = [
         *kept,

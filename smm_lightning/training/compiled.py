@@ -10,7 +10,8 @@ from torch.nn.functional import cosine_similarity
 from smm_lightning.classifier import ReprogrammedClassifier
 
 Images = Callable[[Tensor], Tensor]
-# Cosine of a gradient with the right one. Sums in another order make it 0.94 in bfloat16.
+# Cosine of a gradient with the right one, or ratio of their lengths. Sums in another order make
+# the cosine 0.94 in bfloat16.
 _LEAST_AGREEMENT = 0.5
 _NEGLIGIBLE = 1e-3  # of the largest gradient
 
@@ -56,7 +57,7 @@ class Compiled:
             agreement = _agreement(found, expected)
             if agreement >= _LEAST_AGREEMENT:
                 return True
-            reason = f"it computes other gradients (cosine {agreement:.2f})"
+            reason = f"it computes other gradients (agreement {agreement:.2f})"
         logging.getLogger(__name__).warning(
             "torch.compile failed, training goes on without it (compiled=false): %s", reason
         )
@@ -76,12 +77,14 @@ def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -
     compiled = Compiled(classifier.source, sizes)
     side = classifier.input_size
     state = {name: value.clone() for name, value in classifier.state_dict().items()}
-    noise = torch.rand(min(sizes), 3, side, side, device=classifier.backbone.device)
+    device = classifier.backbone.device
     trained = [weights for group in classifier.parameter_groups().values() for weights in group]
-    with torch.no_grad():
-        for weights in trained:  # without a pattern, the mask has no gradient
-            weights.add_(torch.rand_like(weights), alpha=0.1)
-    works = compiled.works_on(noise, trained)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        noise = torch.rand(min(sizes), 3, side, side, device=device)
+        with torch.no_grad():
+            for weights in trained:  # without a pattern, the mask has no gradient
+                weights.add_(torch.rand_like(weights), alpha=0.1)
+        works = compiled.works_on(noise, trained)
     classifier.load_state_dict(state)
     return compiled if works else None
 
@@ -93,12 +96,19 @@ def _gradients(logits: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _agreement(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Smallest cosine between gradients that are more than rounding errors of the others."""
+    """Smallest cosine, or ratio of lengths, of gradients that are more than rounding errors.
+
+    NaN where one is not a number.
+    """
     largest = max(one.norm().item() for one in expected)
     counted = [
         pair
         for pair in zip(found, expected, strict=True)
         if pair[1].norm().item() > _NEGLIGIBLE * largest
     ]
-    cosines = [cosine_similarity(one.flatten(), other.flatten(), 0) for one, other in counted]
-    return min((cosine.item() for cosine in cosines), default=1.0)
+    agreements = [torch.ones(())]
+    for one, other in counted:
+        ratio = (one.norm() / other.norm()).cpu()
+        cosine = cosine_similarity(one.flatten(), other.flatten(), 0).cpu()
+        agreements += [cosine, ratio, 1 / ratio]
+    return torch.stack(agreements).min().item()  # which keeps NaN

@@ -56,8 +56,10 @@ class MappingRefresh:
 
     def _seen(self, over_ranks: OverRanks) -> bool:
         """Whether the steps of the last epoch were counted, on any rank."""
-        statistics = self.classifier.label_mapping.statistics
-        return statistics is not None and bool(over_ranks(statistics).any())
+        mapping = self.classifier.label_mapping
+        if mapping.refresh != "running" or mapping.statistics is None:
+            return False
+        return bool(over_ranks(mapping.statistics).any())
 
     def state(self, over_ranks: OverRanks) -> dict[str, Any]:
         """For a checkpoint: most cells are zero, and a dense table would double its size."""
@@ -76,12 +78,11 @@ class MappingRefresh:
             leads: whether this is the rank that goes on with it; the others begin with zero.
         """
         self.log = state["log"]
-        if "cells" not in state:
-            return
         mapping = self.classifier.label_mapping
+        if mapping.refresh != "running":
+            return
         mapping.reset()
-        assert mapping.statistics is not None
-        if leads:
+        if leads and mapping.statistics is not None and "cells" in state:
             device = mapping.statistics.device
             cells = state["cells"].to(device)
             mapping.statistics.view(-1)[cells] = state["statistics"].to(device)

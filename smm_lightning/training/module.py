@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.device import compiles_on, fuses_attention
-from smm_lightning.errors import Problems
+from smm_lightning.errors import Problems, problem
 from smm_lightning.loop_batches import pair_of
 from smm_lightning.method import use_kernel
 from smm_lightning.run.images import changed_images
@@ -58,8 +58,12 @@ class ReprogrammingModule(L.LightningModule):
         self.classifier = classifier
         self.how = training  # not "training", which is nn.Module's flag
         self.loss = training.loss  # a module's weights follow to the device
-        sha256 = classifier.backbone.sha256
-        self.identity = {"schema": SCHEMA, **(identity or {}), "backbone_sha256": sha256}
+        self.identity = {
+            "schema": SCHEMA,
+            **(identity or {}),
+            "refresh": classifier.label_mapping.refresh,
+            "backbone_sha256": classifier.backbone.sha256,
+        }
         self.images = {"class_names": classifier.class_names, "images": images or {}}
         self.parts = dict(parts or {})
         self.compiled = compiled
@@ -68,6 +72,7 @@ class ReprogrammingModule(L.LightningModule):
         self._refresh = MappingRefresh(classifier)
         self._finite = FiniteLoss()
         self._compiled: Compiled | None = None
+        self.was_compiled = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -82,8 +87,9 @@ class ReprogrammingModule(L.LightningModule):
         use_kernel(self.classifier, fast=stage == "fit")
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
-        """Leave plain layers to whoever uses the classifier."""
+        """Leave plain layers to whoever uses the classifier, and nothing that copies share."""
         use_kernel(self.classifier, fast=False)
+        self._compiled = None
 
     def on_fit_start(self) -> None:
         """Choose what pays on this device."""
@@ -94,6 +100,7 @@ class ReprogrammingModule(L.LightningModule):
         if sizes and compiles_on(self.device, requested=self.compiled):
             with self.trainer.precision_plugin.forward_context():
                 self._compiled = compiled_for_training(self.classifier, sizes)
+        self.was_compiled = self._compiled is not None
 
     def on_train_start(self) -> None:
         """Where a checkpoint of other settings was read, go on with those of this training."""
@@ -142,7 +149,8 @@ class ReprogrammingModule(L.LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002 - likewise
         """Confidences (B, T) of images, with or without targets beside them."""
-        images = batch if isinstance(batch, Tensor) else pair_of(batch)[0]
+        alone = isinstance(batch, list | tuple) and len(batch) == 1
+        images = batch if isinstance(batch, Tensor) else (batch if alone else pair_of(batch))[0]
         return self.classifier.probabilities(images)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -171,6 +179,9 @@ class ReprogrammingModule(L.LightningModule):
             UserError: A line for everything that differs.
         """
         found, problems = checkpoint.get("identity", {}), Problems()
+        if found.get("schema") != SCHEMA:
+            what = "the checkpoint is of another version, and cannot be gone on from"
+            raise problem("ckpt_path", what, found.get("schema"), "force=true begins anew.")
         for key, own in self.identity.items():
             what = f"the checkpoint has another {key} than this run's {own!r}"
             problems.require(found.get(key) == own, "ckpt_path", what, found.get(key))
@@ -179,7 +190,8 @@ class ReprogrammingModule(L.LightningModule):
             what = f"the checkpoint was made with other images: {changed}"
             problems.add("ckpt_path", what, cure="force=true, without ckpt_path, begins anew.")
         problems.raise_if_any()
-        leads = self.trainer.is_global_zero  # what is stored is the sum over all ranks
+        # What is stored is the sum over all ranks.
+        leads = self._trainer is None or self.trainer.is_global_zero
         self._refresh.load(checkpoint["mapping"], leads=leads)
         self.metrics.load_sums("train", checkpoint["sums"], leads=leads)
 
@@ -192,7 +204,7 @@ class ReprogrammingModule(L.LightningModule):
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": str(self.trainer.precision),
-            "compiled": self._compiled is not None,
+            "compiled": self.was_compiled,
             "params/trainable": sum(counts.values()),
             **{f"params/{name}": count for name, count in counts.items()},
             "params/frozen": classifier.backbone.parameter_count,

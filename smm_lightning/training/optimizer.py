@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from smm_lightning.errors import Problems, closest, did_you_mean, one_line, problem
 from smm_lightning.ranges import Count, Factor, Rate
 
-# Of our methods; one without a pattern or a mask generator leaves its settings aside.
-_GROUPS = {"pattern", "mask_generator"}
+# Of our parts; one that is not there leaves its settings aside.
+_GROUPS = {"pattern", "mask_generator", "mapping", "adapter"}
 Epochs = Annotated[int, Ge(0), Le(1_000_000)]
 # Shares of all epochs at which the rates decay.
 MILESTONES = {

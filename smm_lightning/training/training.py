@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.training.optimizer import GroupedOptimizer, Schedule, build_schedule
 
+_ROUNDING = 1e-12  # that a schedule towards 0 may end below it
 _REHEARSED = 1000  # epochs, which take some 10 ms
 _GROUPS = ("optimizer.algorithm", "scheduler")  # whose state a checkpoint holds
 
@@ -52,20 +53,19 @@ class Training:
         return optimizer, build_schedule(self.scheduler, optimizer, self.optimizer.groups)
 
     def rehearse(self, parameters: Mapping[str, list[Parameter]], epochs: int) -> None:
-        """Try schedule and loss without images, for what shows only when they are used.
+        """Try the schedule without images, for what shows only when it is used.
 
         Args:
             parameters: see :meth:`GroupedOptimizer.build`.
             epochs: of the training.
 
         Raises:
-            UserError: If one of them fails or gives what cannot be trained with.
+            UserError: If it fails or gives rates below 0.
         """
-        self._rehearse_loss()
         optimizer, schedule = self.build(parameters)
         for epoch in range(min(epochs, _REHEARSED)):
             rates = {group["name"]: float(group["lr"]) for group in optimizer.param_groups}
-            if not all(math.isfinite(rate) and rate >= 0 for rate in rates.values()):
+            if not all(math.isfinite(rate) and rate >= -_ROUNDING for rate in rates.values()):
                 raise problem("scheduler", f"gives rates below 0 in epoch {epoch}", rates)
             try:
                 with warnings.catch_warnings(action="ignore"):  # torch misses the optimiser's steps
@@ -74,20 +74,35 @@ class Training:
                 what = f"fails after epoch {epoch} ({one_line(error)})"
                 raise problem("scheduler", what) from error
 
-    def _rehearse_loss(self) -> None:
-        logits, targets = torch.tensor([[2.0, 1.0, 0.5], [1.0, 3.0, 0.0]]), torch.tensor([0, 1])
+    def rehearse_loss(self, classes: int) -> None:
+        """Try the loss without images, after :meth:`prepare`.
+
+        Args:
+            classes: T.
+
+        Raises:
+            UserError: If it fails, or is no mean over the batch of something to make small.
+        """
+        if isinstance(self.loss, torch.nn.NLLLoss):
+            what = "takes logarithms of probabilities, and would fall without end on logits"
+            raise problem("loss", what, "NLLLoss", "Use loss=cross_entropy.")
+        targets = torch.arange(2) % classes
+        logits = 4.0 * torch.nn.functional.one_hot(targets, classes)
+        logits[0] *= 2  # so that a sum and a mean differ, and the samples do
         try:
             loss = self.loss(logits, targets)
             twice = self.loss(logits.repeat(2, 1), targets.repeat(2))
+            wrong = self.loss(-logits, targets)
         except Exception as error:  # whatever another's loss raises
             what = f"takes no logits (B, T) and class numbers (B,) ({one_line(error)})"
             raise problem("loss", what) from error
         if not isinstance(loss, Tensor) or loss.ndim:
             raise problem("loss", "must be one number for a batch")
-        if not torch.allclose(loss, twice):
+        if not torch.allclose(loss, twice, atol=1e-6):
             raise problem("loss", "must be the mean over the batch, not the sum")
-        if loss < 0:  # as torch.nn.NLLLoss, which takes the logarithms of probabilities
-            raise problem("loss", "is negative for logits, so more is not worse", loss.item())
+        if classes > 1 and not loss < wrong:
+            what = "is not smaller for right answers than for wrong ones"
+            raise problem("loss", what, loss.item())
 
     def require_continuation_of(self, stored: Mapping[str, Any], problems: Problems) -> None:
         """Note what keeps a training of other settings from going on as this one.
@@ -96,14 +111,16 @@ class Training:
             stored: ``nodes`` of the other one.
             problems: what was found so far.
         """
+        ours = isinstance(self.scheduler, Schedule)  # a function of the epoch, without a state
         for name in _GROUPS:
-            ours, theirs = _node(self.nodes, name), _node(stored, name)
-            then, now = theirs.get("_target_"), ours.get("_target_")
+            then, now = (_node(nodes, name).get("_target_") for nodes in (stored, self.nodes))
+            stateless = name == "scheduler" and ours and str(then).startswith("smm_lightning.")
             cannot = f"the checkpoint was trained with another {name}, whose state it holds"
-            problems.require(then == now, "ckpt_path", cannot, then, f"Now it is {now}.")
-            if name == "scheduler" and then == now and not isinstance(self.scheduler, Schedule):
-                what = "a schedule of torch's goes on only with the settings that it began with"
-                problems.require(ours == theirs, "ckpt_path", what, theirs)
+            same = then == now or stateless
+            problems.require(same, "ckpt_path", cannot, then, f"Now it is {now}.")
+        if not ours and not problems.found:
+            what = "under a schedule of torch's, rates and schedule stay what they were"
+            problems.require(stored == self.nodes, "ckpt_path", what)
 
 
 def _node(nodes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
