@@ -187,12 +187,7 @@ def build_all(cfg: DictConfig, group: str, kind: type[Kind]) -> list[Kind]:
         UserError: Whatever a constructor finds, and what is not of this kind.
     """
     nodes = cfg.get(group) or {}
-    built = {name: _instantiated(nodes[name], f"{group}.{name}") for name in nodes if nodes[name]}
-    for name, one in built.items():
-        if not isinstance(one, kind):
-            what = f"must be of the class {kind.__name__}"
-            raise problem(f"{group}.{name}", what, type(one).__name__)
-    return list(built.values())
+    return [_instantiated(nodes[name], f"{group}.{name}", kind) for name in nodes if nodes[name]]
 
 
 def loggers_of(cfg: DictConfig) -> list[Logger]:
@@ -215,16 +210,12 @@ def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
     Raises:
         UserError: Whatever the constructor finds.
     """
-    built = _instantiated(_without_name(cfg, group), group, **arguments)
-    kind = _KINDS.get(group, object)
-    if not isinstance(built, kind):
-        raise problem(group, f"must be of the class {kind.__name__}", type(built).__name__)
-    return built
+    return _instantiated(_without_name(cfg, group), group, _KINDS.get(group, object), **arguments)
 
 
-def _instantiated(node: Any, field: str, **arguments: Any) -> Any:
+def _instantiated(node: Any, field: str, kind: type, **arguments: Any) -> Any:
     try:
-        return instantiate(node, _convert_="all", **arguments)
+        built = instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:  # Hydra wraps what a constructor raises
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
@@ -232,6 +223,9 @@ def _instantiated(node: Any, field: str, **arguments: Any) -> Any:
         raise problem(field, f"cannot be built ({reason})") from error
     except TypeError as error:  # of values that Hydra itself cannot read
         raise problem(field, f"cannot be built ({one_line(error)})") from error
+    if not isinstance(built, kind):
+        raise problem(field, f"must be of the class {kind.__name__}", type(built).__name__)
+    return built
 
 
 def _without_name(cfg: DictConfig, group: str) -> dict[str, Any]:

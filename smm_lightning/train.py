@@ -13,7 +13,7 @@ from smm_lightning import sweep
 from smm_lightning.result import score, summarize
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.hydra_errors import errors_in_a_line
-from smm_lightning.run.job import further_rank, is_alone, run_job, run_once
+from smm_lightning.run.job import further_rank, is_alone, is_dry, run_job, run_once
 from smm_lightning.run_folder import RunFolder
 from smm_lightning.signals import RunSignals
 
@@ -44,19 +44,18 @@ def fit(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     from smm_lightning.training.trainer import refusals_in_a_line
 
     keep_freed_memory()
-    dry = bool(cfg.trainer.get("fast_dev_run"))
     planned = plan(cfg)  # of everything that needs no images and no weights
     with (
         RunSignals(60 * cfg.stall_minutes, alone=is_alone()) as signals,
         sweep.threads(cfg.threads),
     ):
         recorder = EpochRecorder(run.path / "epochs.csv")
-        loggers = [] if dry else loggers_of(cfg)
+        loggers = [] if is_dry(cfg) else loggers_of(cfg)
         trainer = trainer_of(cfg, [SaveBeforeEnd(signals), recorder], loggers)
         data, module = planned.carry_out()
         if cfg.objective == "val/acc" and "val" not in data.evaluation_splits:
             score(cfg.objective, {})  # says what is missing before the training, not after it
-        if cfg.force and not further_rank() and not dry:
+        if cfg.force and not further_rank() and not is_dry(cfg):
             run.begin_anew()
         start = starting_point(run.checkpoint, cfg.ckpt_path, cfg.epochs, anew=cfg.force)
         summary: dict[str, Any] = {}

@@ -9,13 +9,33 @@ from torch import Tensor, nn
 from smm_lightning.backbone.any_network import logits_in
 
 
-def name_of_head(network: nn.Module, images: Tensor) -> str | None:
-    """The linear layer whose output is the network's answer; ``None`` if there is no such layer.
+def split(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Linear | None]:
+    """Take the head off a network, in place, if body and head together are the network.
+
+    They are not where the head is used twice, shares its weights, or its answer is changed later.
 
     Args:
         network: a classifier in eval mode.
-        images: (B, 3, S, S) to ask it about, once.
+        images: (B, 3, S, S) of random content, so that a difference shows.
+
+    Returns:
+        The body, from images to features (B, D), and the head; or the whole network and ``None``.
     """
+    with torch.no_grad():
+        name, expected = _last_layer(network, images)
+        if name is None:
+            return network, None
+        head = network.get_submodule(name)
+        assert isinstance(head, nn.Linear)
+        network.set_submodule(name, nn.Identity().eval())
+        if _is_head_of(head, network, images, expected):
+            return network, head
+    network.set_submodule(name, head)
+    return network, None
+
+
+def _last_layer(network: nn.Module, images: Tensor) -> tuple[str | None, Tensor]:
+    """The linear layer whose output is the network's answer, or ``None``, and the answer."""
     outputs: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -27,38 +47,11 @@ def name_of_head(network: nn.Module, images: Tensor) -> str | None:
     layers = [(name, m) for name, m in network.named_modules() if type(m) is nn.Linear and name]
     hooks = [layer.register_forward_hook(note(name)) for name, layer in layers]
     try:
-        with torch.no_grad():
-            answer = logits_in(network(images))
+        answer = logits_in(network(images))
     finally:
         for hook in hooks:
             hook.remove()
-    return next((name for name, output in outputs.items() if output is answer), None)
-
-
-def split(network: nn.Module, images: Tensor) -> tuple[nn.Module, nn.Linear | None]:
-    """Take the head off a network, in place, if body and head together are the network.
-
-    They are not where the head is used twice, shares its weights, or its answer is changed later.
-
-    Args:
-        network: a classifier in eval mode.
-        images: see :func:`name_of_head`; of random content, so that a difference shows.
-
-    Returns:
-        The body, from images to features (B, D), and the head; or the whole network and ``None``.
-    """
-    name = name_of_head(network, images)
-    if name is None:
-        return network, None
-    head = network.get_submodule(name)
-    assert isinstance(head, nn.Linear)
-    with torch.no_grad():
-        expected = logits_in(network(images)).clone()
-        network.set_submodule(name, nn.Identity().eval())
-        if _is_head_of(head, network, images, expected):
-            return network, head
-    network.set_submodule(name, head)
-    return network, None
+    return next((name for name, output in outputs.items() if output is answer), None), answer
 
 
 def _is_head_of(head: nn.Linear, body: nn.Module, images: Tensor, expected: Tensor) -> bool:

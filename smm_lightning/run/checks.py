@@ -16,9 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.run.hydra_errors import exit_with, explain
-from smm_lightning.run.identity import run_key
+from smm_lightning.run.job import folder_of, is_dry
 from smm_lightning.run.settings import PASSED, check_configuration
-from smm_lightning.run_folder import RunFolder
 
 
 class Checks(Callback):
@@ -45,8 +44,8 @@ class Checks(Callback):
             problems.raise_if_any()
             for place in {config.paths.run, config.hydra.run.dir}:
                 _require_folder(Path(place))
-            if not config.force and not config.trainer.get("fast_dev_run"):
-                RunFolder(Path(config.paths.run), run_key(config)).require_own()
+            if not config.force and not is_dry(config):
+                folder_of(config).require_own()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Look at every axis of the sweep.

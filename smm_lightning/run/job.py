@@ -41,10 +41,9 @@ def run_once(cfg: DictConfig, fit: Fit, same_images: Compare) -> Result:
     check_configuration(cfg, problems)
     problems.raise_if_any()
     run = folder_of(cfg)
-    dry = bool(cfg.trainer.get("fast_dev_run"))
-    if not cfg.force and not dry:
+    if not cfg.force and not is_dry(cfg):
         run.require_own()
-    if further_rank() or dry:  # the first rank holds the folder
+    if further_rank() or is_dry(cfg):  # the first rank holds the folder
         return _whole(cfg, run, fit(cfg, run))
     finished = finished_before(cfg, run, same_images)
     if finished is None:
@@ -78,6 +77,11 @@ def folder_of(cfg: DictConfig) -> RunFolder:
     return RunFolder(Path(cfg.paths.run), run_key(cfg))
 
 
+def is_dry(cfg: DictConfig) -> bool:
+    """Whether this is a fast development run, which writes nothing."""
+    return bool(cfg.trainer.get("fast_dev_run"))
+
+
 def further_rank() -> bool:
     """Whether this process is a rank other than the first of a run on several devices."""
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -86,8 +90,9 @@ def further_rank() -> bool:
 
 def is_alone() -> bool:
     """Whether this process is there for one run only, and may end with it."""
-    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return HydraConfig.initialized() and not (swept and not sweep.has_own_process())
+    if not HydraConfig.initialized():
+        return False
+    return HydraConfig.get().mode != RunMode.MULTIRUN or sweep.has_own_process()
 
 
 def run_job(
@@ -141,7 +146,7 @@ def print_closing_lines(cfg: DictConfig, result: Result, overrides: list[str]) -
     print(
         f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})"
     )
-    if cfg.trainer.get("fast_dev_run") or sweep.is_job():
+    if is_dry(cfg) or sweep.is_job():
         return
     folder = Path(cfg.paths.run)
     replaced = ("epochs", "ckpt_path", "force", "paths.run")

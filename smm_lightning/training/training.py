@@ -17,7 +17,7 @@ from smm_lightning.training.optimizer import GroupedOptimizer, Schedule, build_s
 
 _ROUNDING = 1e-12  # that a schedule towards 0 may end below it
 _REHEARSED = 1000  # epochs, which take some 10 ms
-_GROUPS = ("optimizer.algorithm", "scheduler")  # whose state a checkpoint holds
+_WITH_STATE = ("optimizer.algorithm", "scheduler")  # in a checkpoint
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Training:
             problems: what was found so far.
         """
         ours = isinstance(self.scheduler, Schedule)  # a function of the epoch, without a state
-        for name in _GROUPS:
+        for name in _WITH_STATE:
             then, now = (_node(nodes, name).get("_target_") for nodes in (stored, self.nodes))
             stateless = name == "scheduler" and ours and str(then).startswith("smm_lightning.")
             cannot = f"the checkpoint was trained with another {name}, whose state it holds"
