@@ -1,10 +1,10 @@
 """From a composed configuration to built parts, in the order in which data flows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -22,13 +22,14 @@ from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
-from smm_lightning.run.settings import check_configuration
+from smm_lightning.run.settings import require_configuration
 from smm_lightning.training import Training
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import GroupedOptimizer
+from smm_lightning.training.provenance import Provenance
 from smm_lightning.training.trainer import device_type
 
-Kind = TypeVar("Kind")
+Node = Mapping[str, Any] | DictConfig  # of the configuration
 _KINDS: dict[str, type] = {
     "backbone": BackboneSpec,
     "method": InputTransform,
@@ -36,6 +37,8 @@ _KINDS: dict[str, type] = {
     "dataset": ImageDataModule,
     "optimizer": GroupedOptimizer,
     "trainer": L.Trainer,
+    "callbacks": Callback,
+    "logger": Logger,
 }
 
 
@@ -56,18 +59,24 @@ class Plan:
     """What is built before images or weights are read, so that problems cost no time.
 
     Args:
-        cfg: the whole configuration, which has no problem of its own.
         spec: of the backbone.
         method: f_in.
+        mapping: from ``inputs`` and ``classes`` to f_out.
         data: the datamodule, not set up.
         training: optimiser, schedule and loss.
+        identity: see :class:`Provenance`.
+        parts: likewise.
+        speed: ``compiled`` and ``fused_attention`` of the LightningModule.
     """
 
-    cfg: DictConfig
     spec: BackboneSpec
     method: InputTransform
+    mapping: Callable[..., LabelMapping]
     data: ImageDataModule
     training: Training
+    identity: dict[str, Any]
+    parts: dict[str, Any]
+    speed: dict[str, bool | None]
 
     def carry_out(self) -> Parts:
         """Read images and weights, and put the parts together.
@@ -75,26 +84,16 @@ class Plan:
         Raises:
             UserError: If files are missing or broken, or do not fit each other.
         """
-        cfg, spec, data = self.cfg, self.spec, self.data
+        data, training = self.data, self.training
         data.setup()
         classes = len(data.class_names)
-        self.training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
-        mapping = partial(build, cfg, "mapping")
-        classifier = build_classifier(spec, self.method, mapping, data.class_names)
-        self.training.rehearse_loss(classes)
-        self.training.build(classifier.parameter_groups())  # what a mapping trains has settings
-        names = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
-        parts = {group: _without_name(cfg, group) for group in ("backbone", "method", "mapping")}
-        module = ReprogrammingModule(
-            classifier,
-            self.training,
-            {**names, "seed": cfg.seed, "image_size": spec.image_size},
-            data.images,
-            {**parts, "decoding": asdict(data.source.decoding)},
-            compiled=cfg.compiled,
-            fused_attention=cfg.fused_attention,
-        )
-        return Parts(data, module)
+        training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
+        classifier = build_classifier(self.spec, self.method, self.mapping, data.class_names)
+        training.rehearse_loss(classes)
+        training.build(classifier.parameter_groups())  # what a mapping trains has settings
+        parts = {**self.parts, "decoding": asdict(data.source.decoding)}
+        provenance = Provenance(self.identity, data.images, parts)
+        return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.speed))
 
 
 def plan(cfg: DictConfig) -> Plan:
@@ -103,24 +102,23 @@ def plan(cfg: DictConfig) -> Plan:
     Raises:
         UserError: A line for every problem: first of all values, then of what does not fit.
     """
+    require_configuration(cfg)
     problems = Problems()
-    check_configuration(cfg, problems)
-    problems.raise_if_any()
     L.seed_everything(cfg.seed, verbose=False)
     spec = method = data = training = None
     with problems.caught():
-        spec = build(cfg, "backbone")
+        spec = build(cfg.backbone, "backbone")
     if spec is not None:
         with problems.caught():
-            method = build(cfg, "method", **_of_images(spec))
+            method = _method_for(spec, cfg.method)
     with problems.caught():
-        data = build(cfg, "dataset", **(_of_prompt(method) if method else {}))
+        data = _data_for(method, cfg.dataset)
     with problems.caught():
         training = Training(
-            build(cfg, "optimizer"),
-            build(cfg, "scheduler"),
-            build(cfg, "loss"),
-            {name: _without_name(cfg, name) for name in ("optimizer", "scheduler")},
+            build(cfg.optimizer, "optimizer"),
+            build(cfg.scheduler, "scheduler"),
+            build(cfg.loss, "loss"),
+            {name: arguments(cfg[name]) for name in ("optimizer", "scheduler")},
         )
         if method is not None:
             training.rehearse(method.parameter_groups(), cfg.epochs)
@@ -132,90 +130,83 @@ def plan(cfg: DictConfig) -> Plan:
     assert method is not None
     assert data is not None
     assert training is not None
-    return Plan(cfg, spec, method, data, training)
+    names = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
+    return Plan(
+        spec,
+        method,
+        partial(build, cfg.mapping, "mapping"),
+        data,
+        training,
+        {**names, "seed": cfg.seed, "image_size": spec.image_size},
+        {group: arguments(cfg[group]) for group in ("backbone", "method", "mapping")},
+        {"compiled": cfg.compiled, "fused_attention": cfg.fused_attention},
+    )
 
 
-def assemble(cfg: DictConfig) -> Parts:
-    """Build dataset, method, backbone, mapping and module.
-
-    Raises:
-        UserError: A line for every problem.
-    """
-    return plan(cfg).carry_out()
-
-
-def datamodule(cfg: DictConfig) -> ImageDataModule:
+def build_data(backbone: Node, method: Node, dataset: Node) -> ImageDataModule:
     """The datamodule of a run, before its setup, whether or not the run could start here.
 
     Raises:
         UserError: If a part of it cannot be built.
     """
-    method = build(cfg, "method", **_of_images(build(cfg, "backbone")))
-    return cast("ImageDataModule", build(cfg, "dataset", **_of_prompt(method)))
+    return _data_for(_method_for(build(backbone, "backbone"), method), dataset)
 
 
-def trainer_of(
-    cfg: DictConfig, own: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+def build_trainer(
+    node: Node, backbone: BackboneSpec, callbacks: Sequence[Callback], loggers: Sequence[Logger]
 ) -> L.Trainer:
     """The trainer of a run.
 
     Args:
-        cfg: the whole configuration, whose callbacks come after ``own``.
-        own: callbacks that every run has.
-        loggers: of the run.
+        node: of the configuration.
+        backbone: whose kind of network decides about the precision.
+        callbacks: of the run.
+        loggers: likewise.
 
     Raises:
-        UserError: If Lightning refuses a setting, or a callback cannot be built.
+        UserError: If Lightning refuses a setting.
     """
-    device = torch.device(device_type(cfg.trainer.accelerator))
     with torch.device("meta"):
-        network = build(cfg, "backbone").architecture()
-    trainer: L.Trainer = build(
-        cfg,
-        "trainer",
-        callbacks=[*own, *build_all(cfg, "callbacks", Callback)],
-        loggers=list(loggers),
-        network_precision=precision_for("auto", device, network),
-    )
-    return trainer
+        network = backbone.architecture()
+    precision = precision_for("auto", torch.device(device_type(node["accelerator"])), network)
+    own = {"callbacks": list(callbacks), "loggers": list(loggers), "network_precision": precision}
+    return cast("L.Trainer", build(node, "trainer", **own))
 
 
-def build_all(cfg: DictConfig, group: str, kind: type[Kind]) -> list[Kind]:
+def build_all(nodes: Node | None, group: Literal["callbacks", "logger"]) -> list[Any]:
     """Instantiate every node of a group of nodes by names.
 
     Raises:
         UserError: Whatever a constructor finds, and what is not of this kind.
     """
-    nodes = cfg.get(group) or {}
-    return [_instantiated(nodes[name], f"{group}.{name}", kind) for name in nodes if nodes[name]]
+    named = cast("Mapping[str, Any]", nodes or {}).items()
+    return [_instantiated(node, f"{group}.{name}", _KINDS[group]) for name, node in named if node]
 
 
-def loggers_of(cfg: DictConfig) -> list[Logger]:
-    """The loggers of a run.
-
-    Raises:
-        UserError: If one cannot be built.
-    """
-    return build_all(cfg, "logger", Logger)  # type: ignore[type-abstract]
-
-
-def build(cfg: DictConfig, group: str, **arguments: Any) -> Any:
-    """Instantiate the node ``group``.
+def build(node: Node, group: str, **passed: Any) -> Any:
+    """Instantiate a node.
 
     Args:
-        cfg: the whole configuration.
-        group: name of a node of it.
-        arguments: what the configuration does not know.
+        node: of the configuration.
+        group: its name there.
+        passed: what the configuration does not know.
 
     Raises:
         UserError: Whatever the constructor finds.
     """
-    return _instantiated(_without_name(cfg, group), group, _KINDS.get(group, object), **arguments)
+    return _instantiated(arguments(node), group, _KINDS.get(group, object), **passed)
 
 
-def _instantiated(node: Any, field: str, kind: type, **arguments: Any) -> Any:
+def arguments(node: Node) -> dict[str, Any]:
+    """A node without the key that no constructor takes, as plain values."""
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    values = cast("dict[str, Any]", plain)
+    return {field: value for field, value in values.items() if field != "name"}
+
+
+def _instantiated(node: Any, field: str, kind: type, **passed: Any) -> Any:
     try:
-        built = instantiate(node, _convert_="all", **arguments)
+        built = instantiate(node, _convert_="all", **passed)
     except InstantiationException as error:  # Hydra wraps what a constructor raises
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
@@ -228,14 +219,12 @@ def _instantiated(node: Any, field: str, kind: type, **arguments: Any) -> Any:
     return built
 
 
-def _without_name(cfg: DictConfig, group: str) -> dict[str, Any]:
-    plain = cast("dict[str, Any]", OmegaConf.to_container(cfg[group], resolve=True))
-    return {field: value for field, value in plain.items() if field != "name"}
+def _method_for(spec: BackboneSpec, node: Node) -> InputTransform:
+    of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
+    return cast("InputTransform", build(node, "method", **of_images))
 
 
-def _of_images(spec: BackboneSpec) -> dict[str, Any]:
-    return {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
-
-
-def _of_prompt(method: InputTransform) -> dict[str, Any]:
-    return {"size": method.input_size, "augmented": method.augmented}
+def _data_for(method: InputTransform | None, node: Node) -> ImageDataModule:
+    """Of whatever size, without a method: where only its files or its values are looked at."""
+    of_prompt = {} if method is None else {"size": method.input_size, "augmented": method.augmented}
+    return cast("ImageDataModule", build(node, "dataset", **of_prompt))

@@ -145,6 +145,19 @@ class ReprogrammedClassifier(nn.Module):
         finally:
             self.train(was_training)
 
+    def facts(self) -> dict[str, Any]:
+        """Numbers of parameters by groups, what the method says, and the label mapping by names."""
+        groups = self.parameter_groups().items()
+        counts = {name: sum(weight.numel() for weight in group) for name, group in groups}
+        names = self.class_names, self.backbone.class_names
+        return {
+            "params/trainable": sum(counts.values()),
+            **{f"params/{name}": count for name, count in counts.items()},
+            "params/frozen": self.backbone.parameter_count,
+            **self.input_transform.facts(),
+            "mapping": self.label_mapping.table(*names),
+        }
+
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
         """Images in [0, 1] to confidences (B, T) that sum to 1, in eval mode."""

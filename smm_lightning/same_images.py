@@ -1,16 +1,16 @@
 """Whether a finished run was made with the images that are there now."""
 
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from smm_lightning.assembly import build, datamodule
+from smm_lightning.assembly import Node, build, build_data
 from smm_lightning.errors import problem
 from smm_lightning.run.images import changed_images, require_noted_images
-from smm_lightning.run_folder import RunFolder
 
 
-def require_same_images(cfg: DictConfig, run: RunFolder, result: dict[str, Any]) -> None:
+def require_same_images(
+    folder: str, backbone: Node, method: Node, dataset: Node, result: dict[str, Any]
+) -> None:
     """Compare the images of a result with those of now.
 
     Names, sizes and times of the files are compared first; where one of these differs, the pixels.
@@ -18,23 +18,27 @@ def require_same_images(cfg: DictConfig, run: RunFolder, result: dict[str, Any])
     images are no longer there stands, with a line.
 
     Args:
-        cfg: of the run.
-        run: its folder.
+        folder: of the run.
+        backbone: its node in the run's configuration.
+        method: likewise.
+        dataset: likewise.
         result: content of its ``result.json``.
 
     Raises:
         UserError: If the images are others, in a line that says what changed.
     """
     cure = "force=true runs it anew; another paths.root keeps both."
-    require_noted_images(result, str(run.path))
-    data = build(cfg, "dataset")  # of whatever size: only its files are looked at
+    require_noted_images(result, folder)
+    data = build(dataset, "dataset")  # of whatever size: only its files are looked at
     if not data.source.is_there():
-        print(f"{run.path.name}: its images are not here, so they were not compared", flush=True)
+        print(
+            f"{Path(folder).name}: its images are not here, so they were not compared", flush=True
+        )
         return
     if data.stamps() == {split: facts["stamp"] for split, facts in result["images"].items()}:
         return
-    data = datamodule(cfg)
+    data = build_data(backbone, method, dataset)
     data.setup()
     changed = changed_images(result, data.taken)
     if changed:
-        raise problem(str(run.path), f"was finished with other images: {changed}", cure=cure)
+        raise problem(folder, f"was finished with other images: {changed}", cure=cure)

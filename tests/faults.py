@@ -29,7 +29,7 @@ class Faults(Logger):
         kinds = dict(kinds)
 
         def harm(module, batch, batch_idx):
-            kind = kinds.get(module.identity["seed"])
+            kind = kinds.get(module.provenance.identity["seed"])
             if kind is not None and (module.current_epoch, batch_idx) == (epoch, step):
                 do(kind, Path(module.trainer.checkpoint_callbacks[0].path).parent.parent)
 

@@ -3,9 +3,9 @@ import logging
 import pytest
 import torch
 
-from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.callbacks import EpochRecorder
 from smm_lightning.training.compiled import Compiled
+from tests.assembled import assemble, trainer_of
 
 SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=70", "callbacks=none", "epochs=1")
 

@@ -7,13 +7,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from smm_lightning.assembly import assemble, build, plan, trainer_of
+from smm_lightning.assembly import build, plan
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.prepare import known_datasets, node_of
+from tests.assembled import assemble, trainer_of
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("dataset", "method", "backbone", "mapping")
@@ -44,7 +45,7 @@ def test_targets_lie_in_the_package_of_the_group(composed, group):
 @pytest.mark.parametrize("choice", choices("method"))
 def test_method_builds(composed, choice):
     cfg = composed(f"method={choice}")
-    method = build(cfg, "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
+    method = build(cfg.method, "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
     assert isinstance(method, InputTransform)
     assert cfg.method.name == choice.partition("_patch")[0]  # figure 4: smm with another patch size
     images = torch.rand(2, 3, method.input_size, method.input_size)
@@ -77,9 +78,8 @@ BUILT = {
 def test_method_is_what_the_paper_says(composed, choice):
     """A new method gets its row here: what is trained is counted from the built parts."""
     kind, pattern, poolings, channels, generator = BUILT[choice]
-    method = build(
-        composed(f"method={choice}"), "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3
-    )
+    node = composed(f"method={choice}").method
+    method = build(node, "method", image_size=128, mean=(0.5,) * 3, std=(0.5,) * 3)
     images = torch.rand(2, 3, method.input_size, method.input_size)
     assert type(method).__name__ == kind
     assert (method.pattern is not None) == (pattern > 0)
@@ -100,7 +100,7 @@ def test_method_is_what_the_paper_says(composed, choice):
 @pytest.mark.parametrize("choice", choices("mapping"))
 def test_mapping_builds(composed, choice):
     cfg = composed(f"mapping={choice}")
-    mapping = build(cfg, "mapping", inputs=20, classes=10)
+    mapping = build(cfg.mapping, "mapping", inputs=20, classes=10)
     assert isinstance(mapping, LabelMapping)
     assert cfg.mapping.name == choice
 
@@ -110,7 +110,7 @@ def test_backbone_builds(composed, choice):
     cfg = composed(
         f"backbone={choice}", "backbone.pretrained=false" if choice != "tiny" else "seed=0"
     )
-    spec = build(cfg, "backbone")
+    spec = build(cfg.backbone, "backbone")
     assert isinstance(spec, BackboneSpec)
     if choice != "vit_b32":  # half a gigabyte; built in tests/backbone
         backbone = spec.build()
@@ -136,9 +136,9 @@ SEEN = {
 def test_backbone_sees_images_as_in_its_training(composed, choice):
     """A new backbone gets its row here; the numbers are those of its origin, not of this code."""
     cfg = composed(f"backbone={choice}")
-    spec = build(cfg, "backbone")
+    spec = build(cfg.backbone, "backbone")
     assert (spec.mean, spec.std, spec.image_size) == SEEN[choice]
-    method = build(cfg, "method", image_size=32, mean=spec.mean, std=spec.std)
+    method = build(cfg.method, "method", image_size=32, mean=spec.mean, std=spec.std)
     grey = torch.full((1, 3, 32, 32), 0.6)
     expected = [(0.6 - mean) / std for mean, std in zip(*SEEN[choice][:2], strict=True)]
     assert method.normalize(grey)[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
@@ -149,7 +149,7 @@ def test_dataset_builds(composed, choice):
     cfg = composed(f"dataset={choice}")
     for field in {"root", "path"} & cfg.dataset.source.keys():
         cfg.dataset.source[field] = "somewhere"
-    assert isinstance(build(cfg, "dataset", size=32), ImageDataModule)
+    assert isinstance(build(cfg.dataset, "dataset", size=32), ImageDataModule)
 
 
 def test_the_datasets_of_the_paper_are_table_6():

@@ -58,7 +58,7 @@ class Questions(TorchDispatchMode):
 def test_a_training_step_asks_the_device_nothing(composed, refresh):
     import lightning as L
 
-    from smm_lightning.assembly import assemble, trainer_of
+    from tests.assembled import assemble, trainer_of
 
     cfg = composed(
         "backbone=tiny", "trainer=cpu", "epochs=1", "callbacks=none", f"mapping.refresh={refresh}"

@@ -77,7 +77,7 @@ def test_every_grid_of_the_paper_decays_where_the_text_says(expanded, name):
         config = job.config
         assert config.scheduler.milestones == "paper"
         if name != "table5":  # which compares times
-            assert build(config, "scheduler").milestones == [100, 145]
+            assert build(config.scheduler, "scheduler").milestones == [100, 145]
 
 
 def test_every_run_of_table_1_follows_the_paper(expanded):

@@ -5,11 +5,11 @@ import importlib
 import pytest
 
 from smm_lightning import train as entry
-from smm_lightning.assembly import trainer_of
 from smm_lightning.errors import UserError
 from smm_lightning.report.runs import Run
 from smm_lightning.result import read_result
 from smm_lightning.run.identity import identity, run_name
+from tests.assembled import trainer_of
 from tests.test_train import SMALL
 
 

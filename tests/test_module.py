@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.backbone.frozen import fingerprint
 from smm_lightning.callbacks import EpochRecorder
 from smm_lightning.callbacks.recorder import clock, epoch_line
@@ -14,6 +13,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.mapping import greedy_one_to_one
 from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
 from smm_lightning.training.module import ReprogrammingModule
+from tests.assembled import assemble, trainer_of
 
 SMALL = ("backbone=tiny", "trainer=cpu", "epochs=2", "dataset.train_images=200")
 

@@ -9,12 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from smm_lightning import ReprogrammedClassifier
-from smm_lightning.assembly import assemble
 from smm_lightning.errors import UserError
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import Constant, Group, GroupedOptimizer
+from tests.assembled import assemble
 from tests.test_train import SMALL
 from tests.test_use import small_network
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.assembly import assemble
 from smm_lightning.checkpoint import read_checkpoint
+from tests.assembled import assemble
 from tests.test_train import SMALL
 
 

@@ -262,7 +262,7 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     """Saved after a step, the last of its epoch among them; every later step is compared."""
     import lightning as L
 
-    from smm_lightning.assembly import assemble, trainer_of
+    from tests.assembled import assemble, trainer_of
 
     options = (*SMALL, "epochs=3", "dataset.augmentation=paper", "dataset.batch_size=40")
     options += (f"dataset.num_workers={workers}", "dataset.train_images=220", "callbacks=none")

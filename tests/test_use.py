@@ -34,7 +34,7 @@ def trained(request, tmp_path_factory):
     """The folder of a finished run, and its module as training left it."""
     from hydra import compose, initialize_config_dir
 
-    from smm_lightning.assembly import assemble
+    from tests.assembled import assemble
 
     root = tmp_path_factory.mktemp(request.param)
     options = [*SMALL, f"method={request.param}", "epochs=2", "dataset.native_size=16"]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from smm_lightning.assembly import assemble, trainer_of
 from smm_lightning.backbone import TinyNetwork
 from smm_lightning.dataset.augmentation import random_bits
+from tests.assembled import assemble, trainer_of
 from tests.method.published import load_twin
 from tests.reference import training
 

@@ -26,6 +26,7 @@ from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import Group, GroupedOptimizer, Milestones
+from smm_lightning.training.provenance import Provenance
 
 BACKBONES = {
     "efficientnet_lite0": (EfficientNetLite0, 128, {}),
@@ -164,5 +165,5 @@ def parts_of(setting: Setting) -> tuple[ImageDataModule, ReprogrammingModule]:
         CrossEntropy(),
     )
     classifier = build_classifier(spec, method, mapping, data.class_names)
-    module = ReprogrammingModule(classifier, training, images=data.images)
+    module = ReprogrammingModule(classifier, training, Provenance(images=data.images))
     return data, module

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from smm_lightning.assembly import Parts, assemble
+from smm_lightning.assembly import Parts, plan
 from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.subsets import Positions
@@ -17,7 +17,7 @@ from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run
 from smm_lightning.run.images import changed_images, require_noted_images
-from smm_lightning.training.module import SCHEMA
+from smm_lightning.training.provenance import SCHEMA
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Trained:
         self.method = str(run.value("method.name"))
         config = OmegaConf.create(self.result["config"])
         config.dataset.augmentation = "none"
-        self._parts: Parts = assemble(config)
+        self._parts: Parts = plan(config).carry_out()
         if changed := changed_images(self.result, self._parts.data.taken):
             raise problem(str(run.folder), f"was trained with other images: {changed}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import exit_with, explain
-from smm_lightning.run.job import folder_of, is_dry
 from smm_lightning.run.settings import PASSED, check_configuration
 
 
@@ -44,8 +44,9 @@ class Checks(Callback):
             problems.raise_if_any()
             for place in {config.paths.run, config.hydra.run.dir}:
                 _require_folder(Path(place))
-            if not config.force and not is_dry(config):
-                folder_of(config).require_own()
+            run = RunContext(config)
+            if not run.force and not run.dry:
+                run.folder.require_own()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Look at every axis of the sweep.

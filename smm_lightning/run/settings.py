@@ -70,6 +70,17 @@ class Settings:
     vars: dict[str, Any]
 
 
+def require_configuration(cfg: DictConfig) -> None:
+    """Refuse a configuration with wrong values.
+
+    Raises:
+        UserError: A line for every problem.
+    """
+    problems = Problems()
+    check_configuration(cfg, problems)
+    problems.raise_if_any()
+
+
 def check_configuration(cfg: DictConfig, problems: Problems) -> None:
     """Note what is wrong with the values of a configuration; nothing is built.
 

@@ -11,19 +11,16 @@ from torch.nn.functional import cross_entropy
 
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.device import compiles_on, fuses_attention
-from smm_lightning.errors import Problems, problem
 from smm_lightning.loop_batches import pair_of
 from smm_lightning.method import use_kernel
-from smm_lightning.run.images import changed_images
 from smm_lightning.training.compiled import Compiled, compiled_for_training
 from smm_lightning.training.finite_loss import FiniteLoss
 from smm_lightning.training.mapping_refresh import MappingRefresh
 from smm_lightning.training.metrics import SplitMetrics
 from smm_lightning.training.optimizer import settings_of, take_over
+from smm_lightning.training.provenance import Provenance
 from smm_lightning.training.training import Training
 from smm_lightning.training.training_data import counted_pairs, full_batches, split_of
-
-SCHEMA = 6  # of the checkpoint; raise it when its content changes
 
 
 class ReprogrammingModule(L.LightningModule):
@@ -36,9 +33,7 @@ class ReprogrammingModule(L.LightningModule):
     Args:
         classifier: what is trained.
         training: optimiser, schedule and loss.
-        identity: what a checkpoint must agree with to be continued, such as dataset and method.
-        images: what the images of each split are; a checkpoint of others is refused, too.
-        parts: what checkpoints tell of the parts, so that others can build them again.
+        provenance: what a checkpoint says of where it comes from, and is held against.
         compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`device`.
         fused_attention: of a transformer; ``None``: see :mod:`device`.
     """
@@ -47,9 +42,7 @@ class ReprogrammingModule(L.LightningModule):
         self,
         classifier: ReprogrammedClassifier,
         training: Training,
-        identity: Mapping[str, Any] | None = None,
-        images: Mapping[str, Any] | None = None,
-        parts: Mapping[str, Any] | None = None,
+        provenance: Provenance | None = None,
         *,
         compiled: bool | None = None,
         fused_attention: bool | None = None,
@@ -58,14 +51,7 @@ class ReprogrammingModule(L.LightningModule):
         self.classifier = classifier
         self.how = training  # not "training", which is nn.Module's flag
         self.loss = training.loss  # a module's weights follow to the device
-        self.identity = {
-            "schema": SCHEMA,
-            **(identity or {}),
-            "refresh": classifier.label_mapping.refresh,
-            "backbone_sha256": classifier.backbone.sha256,
-        }
-        self.images = {"class_names": classifier.class_names, "images": images or {}}
-        self.parts = dict(parts or {})
+        self.provenance = provenance or Provenance()
         self.compiled = compiled
         self.fused_attention = fused_attention
         self.metrics = SplitMetrics(len(classifier.class_names))
@@ -166,50 +152,30 @@ class ReprogrammingModule(L.LightningModule):
 
         Lightning's own epoch means are wrong after it went on in the middle of an epoch.
         """
-        checkpoint["identity"] = {**self.identity, **self.images}
-        checkpoint["parts"] = self.parts
-        checkpoint["training"] = self.how.nodes
+        checkpoint.update(self.provenance.noted(self.classifier, self.how))
         checkpoint["mapping"] = self._refresh.state(self._over_ranks)
         checkpoint["sums"] = self.metrics.sums("train", self._over_ranks)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another run.
+        """Take the sums and counts of a checkpoint of this training.
 
         Raises:
-            UserError: A line for everything that differs.
+            UserError: If it is of another one; see :meth:`Provenance.require_same`.
         """
-        found, problems = checkpoint.get("identity", {}), Problems()
-        if found.get("schema") != SCHEMA:
-            what = "the checkpoint is of another version, and cannot be gone on from"
-            raise problem("ckpt_path", what, found.get("schema"), "force=true begins anew.")
-        for key, own in self.identity.items():
-            what = f"the checkpoint has another {key} than this run's {own!r}"
-            problems.require(found.get(key) == own, "ckpt_path", what, found.get(key))
-        self.how.require_continuation_of(checkpoint.get("training") or {}, problems)
-        if not problems.found and (changed := changed_images(found, self.images)):
-            what = f"the checkpoint was made with other images: {changed}"
-            problems.add("ckpt_path", what, cure="force=true, without ckpt_path, begins anew.")
-        problems.raise_if_any()
+        self.provenance.require_same(checkpoint, self.classifier, self.how)
         # What is stored is the sum over all ranks.
         leads = self._trainer is None or self.trainer.is_global_zero
         self._refresh.load(checkpoint["mapping"], leads=leads)
         self.metrics.load_sums("train", checkpoint["sums"], leads=leads)
 
     def describe(self) -> dict[str, Any]:
-        """Facts for ``result.json``: parameters, device, and the label mapping with names."""
-        classifier, cuda = self.classifier, self.device.type == "cuda"
-        groups = classifier.parameter_groups().items()
-        counts = {name: sum(p.numel() for p in group) for name, group in groups}
-        names = classifier.class_names, classifier.backbone.class_names
+        """Facts for ``result.json``: device, precision, and those of the classifier."""
+        cuda = self.device.type == "cuda"
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": str(self.trainer.precision),
             "compiled": self.was_compiled,
-            "params/trainable": sum(counts.values()),
-            **{f"params/{name}": count for name, count in counts.items()},
-            "params/frozen": classifier.backbone.parameter_count,
-            **classifier.input_transform.facts(),
-            "mapping": classifier.label_mapping.table(*names),
+            **self.classifier.facts(),
         }
 
     def _evaluate(self, split: str, batch: Any) -> None:

@@ -1,0 +1,58 @@
+"""What the shell around a training needs to know of its configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from smm_lightning.result import Objective, environment
+from smm_lightning.run.identity import identity, run_key, run_name
+from smm_lightning.run_folder import RunFolder
+
+Result = dict[str, Any]
+
+
+class RunContext:
+    """One run: where it lies, and what was asked of it beside the training itself.
+
+    Args:
+        config: composed.
+
+    Attributes:
+        folder: where its files are.
+        epochs: of the training.
+        force: begin anew, whatever is there.
+        dry: a fast development run, which writes nothing.
+        isolated: in a sweep, give the run a process of its own.
+        devices: as Lightning takes them.
+        loggers: names of those that were asked for.
+        objective: what a search maximises.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        self._config = config
+        self.folder = RunFolder(Path(config.paths.run), run_key(config))
+        self.epochs: int = config.epochs
+        self.force: bool = config.force
+        trainer = config.get("trainer") or {}
+        self.dry = bool(trainer.get("fast_dev_run"))
+        self.isolated: bool = config.isolated
+        self.devices: int | str | list[int] = trainer.get("devices", 1)
+        self.loggers = [name for name, node in (config.get("logger") or {}).items() if node]
+        self.objective: Objective = config.objective
+
+    def result_of(self, found: Result) -> Result:
+        """The content of ``result.json``.
+
+        Args:
+            found: by training and testing.
+        """
+        return {
+            "run_key": self.folder.key,
+            "run_name": run_name(self._config),
+            "seed": self._config.seed,
+            **found,
+            "environment": environment(),
+            "identity": identity(self._config),
+            "config": OmegaConf.to_container(self._config, resolve=True),
+        }

@@ -1,0 +1,78 @@
+"""What a checkpoint belongs to: only the same training goes on from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.errors import Problems, problem
+from smm_lightning.run.images import changed_images
+from smm_lightning.training.training import Training
+
+SCHEMA = 6  # of the checkpoint; raise it when its content changes
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a training comes from, beside its classifier and its settings.
+
+    Args:
+        identity: what a checkpoint must agree with to be continued, such as dataset and method.
+        images: what the images of each split are; a checkpoint of others is refused, too.
+        parts: what checkpoints tell of the parts, so that others can build them again.
+    """
+
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    def noted(self, classifier: ReprogrammedClassifier, training: Training) -> dict[str, Any]:
+        """What a checkpoint says of itself.
+
+        Args:
+            classifier: that is trained.
+            training: how.
+        """
+        identity = {**self._identity(classifier), **self._images(classifier)}
+        return {"identity": identity, "parts": dict(self.parts), "training": training.nodes}
+
+    def require_same(
+        self,
+        checkpoint: Mapping[str, Any],
+        classifier: ReprogrammedClassifier,
+        training: Training,
+    ) -> None:
+        """Refuse the checkpoint of another training.
+
+        Args:
+            checkpoint: with what :meth:`noted` gave when it was written.
+            classifier: that is trained now.
+            training: how.
+
+        Raises:
+            UserError: A line for everything that differs.
+        """
+        found, problems = checkpoint.get("identity", {}), Problems()
+        if found.get("schema") != SCHEMA:
+            what = "the checkpoint is of another version, and cannot be gone on from"
+            raise problem("ckpt_path", what, found.get("schema"), "force=true begins anew.")
+        for key, own in self._identity(classifier).items():
+            what = f"the checkpoint has another {key} than this run's {own!r}"
+            problems.require(found.get(key) == own, "ckpt_path", what, found.get(key))
+        training.require_continuation_of(checkpoint.get("training") or {}, problems)
+        changed = "" if problems.found else changed_images(found, self._images(classifier))
+        if changed:
+            what = f"the checkpoint was made with other images: {changed}"
+            problems.add("ckpt_path", what, cure="force=true, without ckpt_path, begins anew.")
+        problems.raise_if_any()
+
+    def _identity(self, classifier: ReprogrammedClassifier) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            **self.identity,
+            "refresh": classifier.label_mapping.refresh,
+            "backbone_sha256": classifier.backbone.sha256,
+        }
+
+    def _images(self, classifier: ReprogrammedClassifier) -> dict[str, Any]:
+        return {"class_names": classifier.class_names, "images": self.images}
