@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, cast
 import lightning as L
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,7 @@ from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
-from smm_lightning.mapping import LabelMapping
+from smm_lightning.mapping import LabelMapping, Reads
 from smm_lightning.method import InputTransform
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.training import Training
@@ -62,6 +62,7 @@ class Plan:
         spec: of the backbone.
         method: f_in.
         mapping: from ``inputs`` and ``classes`` to f_out.
+        reads: what that one reads.
         data: the datamodule, not set up.
         training: optimiser, schedule and loss.
         identity: see :class:`Provenance`.
@@ -72,6 +73,7 @@ class Plan:
     spec: BackboneSpec
     method: InputTransform
     mapping: Callable[..., LabelMapping]
+    reads: Reads
     data: ImageDataModule
     training: Training
     identity: dict[str, Any]
@@ -88,7 +90,9 @@ class Plan:
         data.setup()
         classes = len(data.class_names)
         training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
-        classifier = build_classifier(self.spec, self.method, self.mapping, data.class_names)
+        classifier = build_classifier(
+            self.spec, self.method, self.mapping, data.class_names, reads=self.reads
+        )
         training.rehearse_loss(classes)
         training.build(classifier.parameter_groups())  # what a mapping trains has settings
         parts = {**self.parts, "decoding": asdict(data.source.decoding)}
@@ -135,6 +139,7 @@ def plan(cfg: DictConfig) -> Plan:
         spec,
         method,
         partial(build, cfg.mapping, "mapping"),
+        getattr(get_object(cfg.mapping._target_), "reads", LabelMapping.reads),
         data,
         training,
         {**names, "seed": cfg.seed, "image_size": spec.image_size},

@@ -15,7 +15,7 @@ from smm_lightning.backbone import (
     as_classifier,
 )
 from smm_lightning.loop_batches import check_normalization, checked_batches, checked_names
-from smm_lightning.mapping import LabelMapping, OneToOneMapping, OverRanks
+from smm_lightning.mapping import LabelMapping, OneToOneMapping, OverRanks, Reads
 from smm_lightning.method import InputTransform, SampleSpecificMask
 
 
@@ -55,6 +55,7 @@ class ReprogrammedClassifier(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         patch_size: int = 8,
         layers: int = 5,
+        classifier_layer: str | None = None,
         in_place: bool = False,
     ) -> Self:
         """SMM with iterative label mapping around any classifier.
@@ -68,6 +69,7 @@ class ReprogrammedClassifier(nn.Module):
             std: likewise.
             patch_size: of the masks; see :class:`SampleSpecificMask`.
             layers: of the mask generator; the paper takes 5, and 6 for ViT.
+            classifier_layer: see :class:`FrozenBackbone`.
             in_place: freeze and change the network itself instead of a copy, which saves memory.
 
         Raises:
@@ -79,7 +81,9 @@ class ReprogrammedClassifier(nn.Module):
         own = network if in_place or not isinstance(network, nn.Module) else copy.deepcopy(network)
         classifier, sources = as_classifier(own, image_size)
         names = [str(number) for number in range(sources)]
-        backbone = FrozenBackbone(classifier, image_size, mean, std, names)
+        backbone = FrozenBackbone(
+            classifier, image_size, mean, std, names, classifier_layer=classifier_layer
+        )
         method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
         mapping = OneToOneMapping(sources, len(targets), refresh="epoch")
         return cls(method, backbone, mapping, targets).to(backbone.device)
@@ -175,20 +179,29 @@ def build_classifier(
     input_transform: InputTransform,
     label_mapping: Callable[..., LabelMapping],
     class_names: list[str],
+    *,
+    reads: Reads = "logits",
 ) -> ReprogrammedClassifier:
     """Load the frozen weights and put the parts together.
 
     Args:
         backbone: f_P, not loaded.
         input_transform: f_in, made for its images.
-        label_mapping: from ``inputs`` (S source classes) and ``classes`` (T) to f_out.
+        label_mapping: from ``inputs`` (S source classes, or D features) and ``classes`` (T) to
+            f_out.
         class_names: of the T target classes.
+        reads: what the mapping reads; see :class:`LabelMapping`.
 
     Raises:
         UserError: If there are no weights, or a part does not fit the others.
     """
-    mapping = label_mapping(inputs=backbone.source_classes, classes=len(class_names))
-    return ReprogrammedClassifier(input_transform, backbone.build(), mapping, class_names)
+    classes = len(class_names)
+    if reads == "logits":  # a mapping that does not fit is refused before weights are read
+        mapping = label_mapping(inputs=backbone.source_classes, classes=classes)
+        return ReprogrammedClassifier(input_transform, backbone.build(), mapping, class_names)
+    frozen = backbone.build()
+    mapping = label_mapping(inputs=frozen.width(reads), classes=classes)
+    return ReprogrammedClassifier(input_transform, frozen, mapping, class_names)
 
 
 def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

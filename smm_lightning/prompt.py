@@ -128,8 +128,9 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     spec = _built("backbone", node)
     normalization = {"mean": spec.mean, "std": spec.std}
     method = _built("method", prompt.parts["method"], image_size=spec.image_size, **normalization)
+    reads = _kind("mapping", prompt.parts["mapping"]).reads
     mapping = partial(_built, "mapping", prompt.parts["mapping"])
-    classifier = build_classifier(spec, method, mapping, prompt.class_names)
+    classifier = build_classifier(spec, method, mapping, prompt.class_names, reads=reads)
     frozen = classifier.backbone
     if frozen.sha256 != prompt.backbone_sha256:
         cure = "Name the file that it was trained with: weights=<file>."
@@ -147,11 +148,11 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     return classifier.eval()
 
 
-def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
-    """An instance of a public class of the group's package.
+def _kind(group: str, node: dict[str, Any]) -> Any:
+    """The public class of the group's package that a node names.
 
     Raises:
-        UserError: If it names no such class, or has values that the class does not take.
+        UserError: If it names no such class.
     """
     package = import_module(f"smm_lightning.{group}")
     prefix, _, name = str(node.get("_target_")).rpartition(".")
@@ -159,6 +160,16 @@ def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
     contract: type = _CONTRACTS[group]
     if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
         raise problem(group, "the file names no class of this package", node.get("_target_"))
+    return kind
+
+
+def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
+    """An instance of the class that a node names.
+
+    Raises:
+        UserError: If it names none, or has values that the class does not take.
+    """
+    kind = _kind(group, node)
     values = {key: value for key, value in node.items() if key != "_target_"}
     if "_target_" in json.dumps(values):  # looking at it would import what it names
         raise problem(group, "the file names a class within another", node["_target_"])

@@ -1,6 +1,7 @@
 """The module under Lightning's own trainer, with loaders that know nothing of it."""
 
 import copy
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -9,7 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from smm_lightning import ReprogrammedClassifier
+from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.classifier import learned
 from smm_lightning.errors import UserError
+from smm_lightning.mapping import LabelMapping
+from smm_lightning.train import train
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
@@ -31,8 +36,11 @@ def module_of(network=None):
     network = small_network() if network is None else network
     groups = dict.fromkeys(("pattern", "mask_generator"), Group(0.01))
     training = Training(GroupedOptimizer(torch.optim.Adam, groups), Constant(), CrossEntropy())
-    classifier = ReprogrammedClassifier.wrap(network, NAMES, image_size=32)
-    return ReprogrammingModule(classifier, training)
+    return ReprogrammingModule(wrapped(network), training)
+
+
+def wrapped(network, **options):
+    return ReprogrammedClassifier.wrap(network, NAMES, image_size=32, **options)
 
 
 class Plain(L.LightningDataModule):
@@ -168,6 +176,66 @@ def test_a_network_that_is_more_than_body_and_head_stays_whole(kind):
     assert torch.equal(backbone(images), expected)
     with pytest.raises(UserError, match=r"backbone: does not end with a linear layer"):
         backbone.features(images)
+
+
+class OwnKind(nn.Linear):
+    pass
+
+
+class Unusual(HeadTwice):
+    def __init__(self):
+        super().__init__()
+        self.fc = OwnKind(20, 20)
+
+    def forward(self, images):
+        return self.fc(self.body(images))
+
+
+def test_the_head_can_be_named():
+    network, images = Unusual().eval(), torch.rand(3, 3, 32, 32)
+    expected = network(images)
+    whole = module_of(network).classifier.backbone
+    assert whole.head is None
+    named = wrapped(network, classifier_layer="fc").backbone
+    assert named.width("features") == 20
+    assert torch.equal(named.head(named.features(images)), expected)
+    for layer, message in (
+        ("fx", r"no such linear layer \(got 'fx'\). Did you mean 'fc'\?"),
+        ("body", r"no such linear layer"),
+        ("body.1", r"the network's answer is not that of this layer alone"),
+    ):
+        with pytest.raises(UserError, match=rf"backbone.classifier_layer: .*{message}"):
+            wrapped(network, classifier_layer=layer)
+
+
+class Probe(LabelMapping):
+    """A trained layer on the features."""
+
+    reads = "features"
+
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.layer = nn.Linear(inputs, classes)
+        nn.init.zeros_(self.layer.weight)
+
+    def forward(self, source):
+        return self.layer(source)
+
+
+def test_a_mapping_of_features_is_trained_by_the_command(composed):
+    groups = "{_target_: smm_lightning.training.Group, lr: 0.01}"
+    cfg = composed(
+        *SMALL,
+        "~mapping.refresh",
+        f"mapping._target_={Probe.__module__}.Probe",
+        f"+optimizer.groups.mapping={groups}",
+    )
+    result = train(cfg)
+    assert result["params/mapping"] == 32 * 10 + 10
+    stored = read_checkpoint(Path(cfg.paths.run) / "last.ckpt")["state_dict"]
+    trained = learned(stored)["label_mapping.layer.weight"]
+    assert trained.shape == (10, 32)
+    assert (trained != 0).any()
 
 
 def test_a_count_that_breaks_off_is_forgotten():

@@ -11,6 +11,8 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> int:
     The pairs are found by running the network once and watching which tensor goes where, so it
     works for torchvision and timm models alike, without tracing.
 
+    Layers that are trained are left as they are: folded, they would be trained no longer.
+
     Args:
         network: in eval mode; changed in place.
         example: an input, (1, 3, S, S).
@@ -18,7 +20,11 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> int:
     Returns:
         How many BatchNorm layers were folded.
     """
-    pairs = _convolution_before_norm(network, example)
+    pairs = [
+        pair
+        for pair in _convolution_before_norm(network, example)
+        if all(is_frozen(network.get_submodule(name)) for name in pair)
+    ]
     for convolution, norm in pairs:
         conv = network.get_submodule(convolution)
         bn = network.get_submodule(norm)
@@ -32,6 +38,11 @@ def fold_batch_norm(network: nn.Module, example: Tensor) -> int:
         if isinstance(module, nn.Hardtanh):
             module.inplace = False
     return len(pairs)
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether nothing in it is trained."""
+    return not any(weight.requires_grad for weight in module.parameters())
 
 
 def _convolution_before_norm(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:

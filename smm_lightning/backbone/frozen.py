@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.head import split
 from smm_lightning.backbone.stem import replace_stems
 from smm_lightning.device import AUTOCAST, at_least_float32
-from smm_lightning.errors import problem
+from smm_lightning.errors import UserError, problem
 
 
 class FrozenBackbone(nn.Module):
@@ -35,6 +35,10 @@ class FrozenBackbone(nn.Module):
         folded: fold BatchNorm into the convolutions before it: the same function, faster.
         channels_last: keep weights and activations in that memory format: faster convolutions.
         fast_stem: take the gradient to the image by :class:`StemConvolution`: the same, faster.
+        classifier_layer: name of the head in the network; ``None`` looks for it.
+
+    Raises:
+        UserError: If the network has no such head.
 
     Attributes:
         body: from normalised images to features (B, D); the whole network where it has no head.
@@ -55,6 +59,7 @@ class FrozenBackbone(nn.Module):
         folded: bool = True,
         channels_last: bool = True,
         fast_stem: bool = True,
+        classifier_layer: str | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -72,7 +77,7 @@ class FrozenBackbone(nn.Module):
         if fast_stem:
             replace_stems(network)
         noise = torch.rand(probe.shape, generator=torch.Generator().manual_seed(0))
-        body, head = split(network, noise.to(probe))
+        body, head = split(network, noise.to(probe), classifier_layer)
         body.to(memory_format=self._memory_format)
         if head is not None and dtype in AUTOCAST.values():
             head.float()
@@ -96,13 +101,27 @@ class FrozenBackbone(nn.Module):
             UserError: If the network does not end with a linear layer.
         """
         if self.head is None:
-            what = "does not end with a linear layer, so it has no features before it"
-            raise problem("backbone", what)
+            raise no_head()
         return self._answer(images).to(self.head.weight.dtype)
 
     def _answer(self, images: Tensor) -> Tensor:
         answer: Tensor = self.body(images.to(self.dtype, memory_format=self._memory_format))
         return answer
+
+    def width(self, reads: Literal["logits", "features"]) -> int:
+        """S or D: how many numbers a mapping reads of an image.
+
+        Args:
+            reads: of the mapping.
+
+        Raises:
+            UserError: If there are no features, because the network has no head.
+        """
+        if reads == "logits":
+            return len(self.class_names)
+        if self.head is None:
+            raise no_head()
+        return self.head.in_features
 
     @property
     def device(self) -> torch.device:
@@ -132,6 +151,12 @@ class FrozenBackbone(nn.Module):
             self.head._apply(at_least_float32(fn), recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def no_head() -> UserError:
+    """For who asks a network for features that has none."""
+    what = "does not end with a linear layer that was found, so it has no features before it"
+    return problem("backbone", what, cure="backbone.classifier_layer=<name> names the layer.")
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -47,6 +47,7 @@ class BackboneSpec(ABC):
         folded: see :class:`FrozenBackbone`.
         channels_last: see :class:`FrozenBackbone`.
         fast_stem: see :class:`FrozenBackbone`.
+        classifier_layer: see :class:`FrozenBackbone`.
 
     Raises:
         UserError: If the file does not exist.
@@ -58,6 +59,7 @@ class BackboneSpec(ABC):
     folded: bool = True
     channels_last: bool = True
     fast_stem: bool = True
+    classifier_layer: str | None = None
     mean: tuple[float, ...] = field(default=IMAGENET_MEAN, init=False)
     std: tuple[float, ...] = field(default=IMAGENET_STD, init=False)
     source_classes: int = field(default=_IMAGENET_CLASSES, init=False)
@@ -86,6 +88,7 @@ class BackboneSpec(ABC):
             folded=self.folded,
             channels_last=self.channels_last,
             fast_stem=self.fast_stem,
+            classifier_layer=self.classifier_layer,
         )
 
     def class_names(self) -> list[str]:

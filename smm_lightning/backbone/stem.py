@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
+from smm_lightning.backbone.folding import is_frozen
+
 _FEW_CHANNELS = 4  # images: beyond these, the library's own gradient is fast
 
 
@@ -17,7 +19,7 @@ class StemConvolution(nn.Module):
     pixels stacked as channels: that gradient is a plain convolution followed by a pixel shuffle.
 
     Args:
-        convolution: see :func:`is_stem`; its weights get no gradient.
+        convolution: see :func:`is_stem`; its weights would get no gradient.
     """
 
     unfolded: Tensor
@@ -63,9 +65,10 @@ class _Stem(Function):
 
 
 def is_stem(module: nn.Module) -> bool:
-    """Whether this is a plain strided convolution on an image."""
+    """Whether this is a plain strided convolution on an image that is not trained."""
     return (
         type(module) is nn.Conv2d
+        and is_frozen(module)
         and module.in_channels <= _FEW_CHANNELS
         and module.groups == 1
         and module.dilation == (1, 1)

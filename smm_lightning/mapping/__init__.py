@@ -1,7 +1,7 @@
 """Label mappings f_out: which source class answers for which target class (paper section 3)."""
 
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one
-from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks
+from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks, Reads
 from smm_lightning.mapping.one_to_one import OneToOneMapping, RandomMapping
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "OneToOneMapping",
     "OverRanks",
     "RandomMapping",
+    "Reads",
     "add_pairs",
     "greedy_one_to_one",
 ]

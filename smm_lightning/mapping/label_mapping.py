@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Refresh = Literal["never", "once", "epoch", "running"]
+Reads = Literal["logits", "features"]
 OverRanks = Callable[[Tensor], Tensor]
 _MOST_SOURCES = 5  # in a row of the table
 
@@ -30,7 +31,7 @@ class LabelMapping(nn.Module, ABC):
         statistics: gathered so far; ``None`` outside of a count.
     """
 
-    reads: ClassVar[Literal["logits", "features"]] = "logits"
+    reads: ClassVar[Reads] = "logits"
 
     def __init__(self, refresh: Refresh = "never") -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from smm_lightning.backbone import (
     fold_batch_norm,
 )
 from smm_lightning.backbone.frozen import fingerprint
+from smm_lightning.backbone.stem import replace_stems
 from smm_lightning.errors import UserError
 from tests.reference import vision_transformer
 
@@ -111,6 +112,16 @@ def test_attention_is_fused_where_it_is_wanted():
         assert len(calls) == expected
 
 
+def test_what_is_trained_is_neither_folded_nor_replaced():
+    network = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4)))
+    network.requires_grad_(requires_grad=True)
+    assert fold_batch_norm(network, torch.randn(1, 3, 8, 8)) == 0
+    assert replace_stems(network) == 0
+    network.requires_grad_(requires_grad=False)
+    assert fold_batch_norm(network, torch.randn(1, 3, 8, 8)) == 1
+    assert replace_stems(network) == 1
+
+
 def test_a_layer_that_is_used_twice_is_not_folded():
     class Shared(nn.Module):
         def __init__(self):
@@ -121,7 +132,7 @@ def test_a_layer_that_is_used_twice_is_not_folded():
         def forward(self, x):
             return self.second(self.conv(self.first(self.conv(x))))
 
-    network = with_statistics(Shared())
+    network = with_statistics(Shared()).requires_grad_(requires_grad=False)
     images = torch.randn(2, 3, 4, 4)
     expected = network(images)
     assert fold_batch_norm(network, images[:1]) == 0

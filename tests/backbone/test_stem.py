@@ -44,6 +44,7 @@ def test_only_plain_strided_convolutions_on_images_are_replaced():
     ]
     assert not any(is_stem(layer) for layer in wrong)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3)).eval()
+    network.requires_grad_(requires_grad=False)
     assert replace_stems(network) == 1
     assert not network[0].training
     assert replace_stems(network) == 0
