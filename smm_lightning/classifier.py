@@ -1,6 +1,7 @@
 """Equation 1 as one plain ``nn.Module``: what training, prediction, export and figures hold."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, cast
 
@@ -14,22 +15,38 @@ from smm_lightning.backbone import (
     FrozenBackbone,
     as_classifier,
 )
+from smm_lightning.errors import problem
 from smm_lightning.loop_batches import check_normalization, checked_batches, checked_names
-from smm_lightning.mapping import LabelMapping, OneToOneMapping, OverRanks, Reads
+from smm_lightning.mapping import (
+    LabelMapping,
+    OneToOneMapping,
+    OverRanks,
+    Reads,
+    Temperature,
+    best_temperature,
+)
 from smm_lightning.method import InputTransform, SampleSpecificMask
 
 
 class ReprogrammedClassifier(nn.Module):
     """f_out(f_P(f_in(x))): a frozen classifier that answers for other classes (paper equation 1).
 
-    ``state_dict()`` holds what is learned: prompt and mapping, not the frozen network.
+    ``state_dict()`` holds what is learned: prompt, mapping and temperature, not the frozen network.
 
     Args:
         input_transform: f_in.
         backbone: f_P.
         label_mapping: f_out.
         class_names: of the target classes.
+
+    Attributes:
+        temperature: that target logits are divided by, a float64 scalar; NaN until it is fitted.
+
+    Raises:
+        UserError: If the temperature is to be fitted for a mapping that is trained.
     """
+
+    temperature: Tensor
 
     def __init__(
         self,
@@ -43,6 +60,13 @@ class ReprogrammedClassifier(nn.Module):
         self.backbone = backbone
         self.label_mapping = label_mapping
         self.class_names = class_names
+        given = label_mapping.temperature
+        if given == "auto" and any(label_mapping.parameter_groups().values()):
+            what = "is learned by a mapping that is trained, and cannot be fitted beside it"
+            raise problem("mapping.temperature", what, given, "Use a number.")
+        value = math.nan if given == "auto" else given
+        self.register_buffer("temperature", torch.tensor(value, dtype=torch.float64))
+        self._has_temperature = given != "auto"
 
     @classmethod
     def wrap(
@@ -55,6 +79,7 @@ class ReprogrammedClassifier(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         patch_size: int = 8,
         layers: int = 5,
+        temperature: Temperature = 1.0,
         classifier_layer: str | None = None,
         in_place: bool = False,
     ) -> Self:
@@ -69,6 +94,7 @@ class ReprogrammedClassifier(nn.Module):
             std: likewise.
             patch_size: of the masks; see :class:`SampleSpecificMask`.
             layers: of the mask generator; the paper takes 5, and 6 for ViT.
+            temperature: that target logits are divided by; ``auto``: fitted by :meth:`refit`.
             classifier_layer: see :class:`FrozenBackbone`.
             in_place: freeze and change the network itself instead of a copy, which saves memory.
 
@@ -85,12 +111,28 @@ class ReprogrammedClassifier(nn.Module):
             classifier, image_size, mean, std, names, classifier_layer=classifier_layer
         )
         method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
-        mapping = OneToOneMapping(sources, len(targets), refresh="epoch")
+        mapping = OneToOneMapping(sources, len(targets), refresh="epoch", temperature=temperature)
         return cls(method, backbone, mapping, targets).to(backbone.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
-        return cast("Tensor", self.label_mapping(self.source(images)))
+        return self.mapped(self.source(images))
+
+    def mapped(self, source: Tensor) -> Tensor:
+        """What :meth:`source` gives to target logits (B, T), divided by the temperature.
+
+        Raises:
+            RuntimeError: If mapping or temperature was neither fitted nor loaded.
+        """
+        if not self._has_temperature:
+            raise RuntimeError("temperature used before refit() or load_state_dict()")
+        logits = self.label_mapping(source)
+        return cast("Tensor", logits / self.temperature.to(logits.dtype))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether mapping and temperature can be used."""
+        return self.label_mapping.fitted and self._has_temperature
 
     def source(self, images: Tensor) -> Tensor:
         """Images to what the mapping reads: source logits (B, S), or features (B, D)."""
@@ -117,7 +159,8 @@ class ReprogrammedClassifier(nn.Module):
     ) -> float:
         """Gather statistics over the training images and take the mapping from them (algorithm 1).
 
-        For ILM before every epoch, for FLM once before the first (paper section 3.1).
+        For ILM before every epoch, for FLM once before the first (paper section 3.1). The first
+        time, a temperature that is ``auto`` is fitted, too.
 
         Args:
             batches: pairs, or dictionaries, of images (B, 3, input_size, input_size) in [0, 1] and
@@ -131,23 +174,57 @@ class ReprogrammedClassifier(nn.Module):
             UserError: If there is no batch, or one holds something else.
         """
         checked = checked_batches(batches, self.input_size, len(self.class_names))
-        self.count(checked)
-        return self.label_mapping.refit(over_ranks)
+        answers = self.count(checked)
+        changed = self.label_mapping.refit(over_ranks)
+        self.fit_temperature(answers, over_ranks)
+        return changed
 
     @torch.no_grad()
-    def count(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Let the mapping see all images, in eval mode; what it sees is not checked."""
+    def count(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """Let the mapping see all images, in eval mode; what it sees is not checked.
+
+        Returns:
+            For :meth:`fit_temperature`, what :meth:`source` gave, and targets, on the CPU; nothing
+            where there is a temperature.
+        """
+        answers: list[tuple[Tensor, Tensor]] = []
         was_training, device = self.training, self.backbone.device
         self.eval()
         self.label_mapping.reset()
         try:
             for images, targets in batches:
-                self.label_mapping.observe(self.source(images.to(device)), targets.to(device))
+                source = self.source(images.to(device))
+                self.label_mapping.observe(source, targets.to(device))
+                if not self._has_temperature:
+                    answers.append((source.cpu(), targets.cpu()))
         except BaseException:
             self.label_mapping.statistics = None  # a part of the images is no count
             raise
         finally:
             self.train(was_training)
+        return answers
+
+    @torch.no_grad()
+    def fit_temperature(
+        self,
+        answers: list[tuple[Tensor, Tensor]],
+        over_ranks: OverRanks = lambda statistics: statistics,
+    ) -> None:
+        """Fit the temperature of the mapping as it is now, unless there is one.
+
+        Args:
+            answers: of :meth:`count`.
+            over_ranks: see :meth:`refit`.
+
+        Raises:
+            UserError: If a logit is not finite.
+        """
+        if self._has_temperature:
+            return
+        device = self.temperature.device
+        mapped = [(self.label_mapping(s.to(device)).cpu(), targets) for s, targets in answers]
+        self.temperature.fill_(best_temperature(mapped, device, over_ranks))
+        self._has_temperature = True
 
     def facts(self) -> dict[str, Any]:
         """Numbers of parameters by groups, what the method says, and the label mapping by names."""
@@ -159,6 +236,7 @@ class ReprogrammedClassifier(nn.Module):
             **{f"params/{name}": count for name, count in counts.items()},
             "params/frozen": self.backbone.parameter_count,
             **self.input_transform.facts(),
+            "temperature": self.temperature.item(),
             "mapping": self.label_mapping.table(*names),
         }
 
@@ -172,6 +250,28 @@ class ReprogrammedClassifier(nn.Module):
         finally:
             self.train(was_training)
         return confidences
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        """Keep the temperature in float64 where the device has it."""
+        temperature = self._buffers.pop("temperature")
+        assert temperature is not None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = fn(torch.zeros(())).device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._buffers["temperature"] = temperature.to(device, dtype)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """A loaded temperature is not fitted again."""
+        value = state_dict.get(f"{prefix}temperature")
+        if isinstance(value, Tensor) and value.numel() == 1:
+            if value.item() <= 0 or value.isinf():
+                hint = "The file is damaged; use another one."
+                raise problem(f"{prefix}temperature", "is not above 0", value.item(), hint)
+            self._has_temperature = not value.isnan().item()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def build_classifier(

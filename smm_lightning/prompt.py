@@ -25,7 +25,7 @@ from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.declared import check_values
 
-FORMAT = "smm-lightning prompt 4"
+FORMAT = "smm-lightning prompt 5"
 _CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
 
 
@@ -107,7 +107,7 @@ def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
         OSError: If the file cannot be written.
     """
     weights = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        name: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
         for name, value in prompt.weights.items()
     }
     write_atomically(path, save(weights, prompt.facts))

@@ -87,6 +87,14 @@ OUR_OWN = """
     dataset=cifar10 paths.data=/nope -> cifar10
     dataset=gtsrb dataset.source.training_set=finl -> dataset.source.training_set
     method.patch_size=64 -> method.patch_size
+    method=only_mask method.start=full -> method.start
+    method=smm_single_channel method.start=full -> method.start
+    method.start=ful -> method.start
+    mapping.temperature=0 -> mapping.temperature
+    mapping.temperature=warm -> mapping.temperature
+    mapping=rlm mapping.temperature=nan -> mapping.temperature
+    mapping.refit_until=0 -> mapping.refit_until
+    mapping=rlm +mapping.refit_until=2 -> mapping
     method.patch_size=16 method.layers=3 -> method.patch_size
     method.learn_pattern=2 -> method.learn_pattern
     +method.mean=[0.5] -> method.mean

@@ -29,7 +29,7 @@ ALLOWED = {
     | {"classifier", "device", "host_memory", "predict", "prompt", "training"},
     "callbacks": BASICS | {"signals", "views"},
     "views": {"method"},
-    "classifier": {"backbone", "loop_batches", "mapping", "method"},
+    "classifier": {"backbone", "errors", "loop_batches", "mapping", "method"},
     "loop_batches": {"errors"},
     "prompt": BASICS | CONCEPTS - {"dataset"} | {"checkpoint", "classifier", "run"},
     "export": {"classifier", "errors", "files", "prompt"},

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import lightning as L
@@ -159,6 +160,41 @@ def test_epoch_line():
     line = epoch_line([row], 10)
     assert line == "epoch  3/10  loss 0.412  train 88.1 %  test 90.0 %  4.0 s  0:28 left"
     assert clock(3725) == "1:02:05"
+
+
+@pytest.mark.parametrize("mapping", ["ilm", "flm", "rlm"])
+def test_a_temperature_is_fitted_before_the_first_step(composed, mapping):
+    """It is the best one for the first answers, so the loss begins below that of chance."""
+    cfg = composed(
+        *SMALL, f"mapping={mapping}", "mapping.temperature=auto", "trainer.precision=32-true"
+    )
+    result = entry.train(cfg)
+    stored = read_checkpoint(Path(cfg.paths.run) / "last.ckpt")["state_dict"]
+    parts = assemble(cfg)
+    model = parts.module.classifier
+    counted = list(parts.data.mapping_batches(torch.device("cpu")))
+    model.refit(counted)
+    assert stored["classifier.temperature"].item() == pytest.approx(model.temperature.item())
+    assert result["temperature"] == stored["classifier.temperature"].item()
+    images = torch.cat([batch["image"] for batch in counted])
+    targets = torch.cat([batch["target"] for batch in counted])
+    with torch.no_grad():
+        first = torch.nn.functional.cross_entropy(model.eval()(images), targets)
+    assert first < math.log(10)
+
+
+def test_a_mapping_refitted_until_the_first_epoch_is_the_frequent_one(composed):
+    options = (*SMALL, "epochs=3")
+    frequent = entry.train(composed(*options, "mapping=flm"))
+    held = entry.train(composed(*options, "mapping.refit_until=1"))
+    running = ("mapping.refresh=running", "mapping.refit_until=1")
+    also = entry.train(composed(*options, *running))
+    for name in ("mapping", "train/loss_last", "test/loss_last"):
+        assert held[name] == frequent[name] == also[name]
+    later = entry.train(composed(*options, "mapping.refit_until=2"))
+    changed = [row["mapping/changed"] for row in later["history"]]
+    assert changed[0] > 0
+    assert changed[2] == 0
 
 
 @pytest.mark.parametrize("mapping", ["ilm", "flm"])

@@ -226,8 +226,8 @@ def test_a_mapping_of_features_is_trained_by_the_command(composed):
     groups = "{_target_: smm_lightning.training.Group, lr: 0.01}"
     cfg = composed(
         *SMALL,
-        "~mapping.refresh",
-        f"mapping._target_={Probe.__module__}.Probe",
+        *("~mapping", "+mapping.name=probe"),
+        f"+mapping._target_={Probe.__module__}.Probe",
         f"+optimizer.groups.mapping={groups}",
     )
     result = train(cfg)

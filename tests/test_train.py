@@ -299,6 +299,7 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     [
         ("method=full",),
         ("method=full", "mapping.refresh=running"),
+        ("method=full", "mapping.temperature=auto", "mapping.refit_until=1"),
         (
             *("method=full", "loss.class_weights=balanced", "loss.label_smoothing=0.1"),
             *("trainer.gradient_clip_val=0.01", "scheduler=cosine", "optimizer=sgd"),
@@ -324,6 +325,7 @@ def test_two_ranks_are_one(tmp_path, options):
     folders = [next((tmp_path / root).iterdir()) for root in ("runs", "two")]
     one, two = (read_result(folder) for folder in folders)
     assert one["mapping"] == two["mapping"]
+    assert one["temperature"] == pytest.approx(two["temperature"], rel=1e-5)
     for own, others in zip(one["history"], two["history"], strict=True):
         assert own["train/loss"] == pytest.approx(others["train/loss"], rel=tolerance)
         assert own["train/acc"] == pytest.approx(others["train/acc"], abs=10 * tolerance)

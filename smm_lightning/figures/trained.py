@@ -115,9 +115,10 @@ class Trained:
     def first_answers(self, split: str, positions: Positions) -> Answers:
         """As before training: the prompt at its start, the mapping counted on all its images."""
         self.classifier.load_state_dict(self._before)
-        if self.classifier.label_mapping.refresh != "never":
-            self.classifier.count(self._batches("train", None))
+        if not self.classifier.fitted:
+            answers = self.classifier.count(self._batches("train", None))
             self.classifier.label_mapping.refit()
+            self.classifier.fit_temperature(answers)
         found = self._answers(*self._source_logits(split, positions))
         self.restore()
         return found
@@ -156,7 +157,7 @@ class Trained:
 
     @torch.inference_mode()
     def _answers(self, source: Tensor, targets: Tensor) -> Answers:
-        return Answers(source.cpu(), self.classifier.label_mapping(source).cpu(), targets.cpu())
+        return Answers(source.cpu(), self.classifier.mapped(source).cpu(), targets.cpu())
 
     @torch.inference_mode()
     def _source_logits(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one
 from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks, Reads
 from smm_lightning.mapping.one_to_one import OneToOneMapping, RandomMapping
+from smm_lightning.mapping.temperature import Temperature, best_temperature
 
 __all__ = [
     "LabelMapping",
@@ -10,6 +11,8 @@ __all__ = [
     "OverRanks",
     "RandomMapping",
     "Reads",
+    "Temperature",
     "add_pairs",
+    "best_temperature",
     "greedy_one_to_one",
 ]

@@ -24,6 +24,10 @@ class LabelMapping(nn.Module, ABC):
         refresh: when statistics are gathered and :meth:`refit` is called: ``never``, ``once``
             before the first epoch, at the start of every ``epoch``, or ``running``: before the
             first epoch, and then from the answers that training has seen anyway.
+        refit_until: the epoch, from 0, from which on the mapping stays; ``None``: it never does.
+            With 1, the iterative mapping is the frequent one.
+        temperature: that the classifier divides target logits by; ``auto``: the best one for the
+            first count, see :func:`best_temperature`.
 
     Attributes:
         reads: what :meth:`forward` takes: source ``logits`` (B, S), or ``features`` (B, D), which
@@ -33,15 +37,31 @@ class LabelMapping(nn.Module, ABC):
 
     reads: ClassVar[Reads] = "logits"
 
-    def __init__(self, refresh: Refresh = "never") -> None:
+    def __init__(
+        self,
+        refresh: Refresh = "never",
+        refit_until: int | None = None,
+        temperature: float | Literal["auto"] = 1.0,
+    ) -> None:
         super().__init__()
         self.refresh: Refresh = refresh
+        self.refit_until = refit_until
+        self.temperature = temperature
         self.statistics: Tensor | None = None
 
     @property
     def fitted(self) -> bool:
         """Whether it can be used; one that is counted cannot before its first fit."""
         return True
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether the mapping is taken anew before this epoch.
+
+        Args:
+            epoch: from 0.
+        """
+        last = 1 if self.refresh == "once" else self.refit_until
+        return self.refresh != "never" and (last is None or epoch < last)
 
     @abstractmethod
     def forward(self, source: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 from smm_lightning.errors import problem
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one, require_enough_sources
 from smm_lightning.mapping.label_mapping import LabelMapping, in_float32
-from smm_lightning.ranges import Seed
+from smm_lightning.mapping.temperature import Temperature
+from smm_lightning.ranges import Count, Seed
 
 
 class OneToOneMapping(LabelMapping):
@@ -21,6 +22,8 @@ class OneToOneMapping(LabelMapping):
         classes: T target classes, at most S.
         refresh: ``once`` is frequent label mapping (flm), ``epoch`` the iterative one (ilm),
             ``running`` its cheaper variant, see :class:`LabelMapping`.
+        refit_until: see :class:`LabelMapping`.
+        temperature: likewise.
 
     Raises:
         UserError: If T > S.
@@ -29,9 +32,14 @@ class OneToOneMapping(LabelMapping):
     index: Tensor
 
     def __init__(
-        self, inputs: int, classes: int, refresh: Literal["once", "epoch", "running"]
+        self,
+        inputs: int,
+        classes: int,
+        refresh: Literal["once", "epoch", "running"],
+        refit_until: Count | None = None,
+        temperature: Temperature = 1.0,
     ) -> None:
-        super().__init__(refresh)
+        super().__init__(refresh, refit_until, temperature)
         require_enough_sources(inputs, classes)
         self.inputs = inputs
         # -1: not fitted yet. A negative index would silently wrap, so forward checks the flag.
@@ -108,13 +116,22 @@ class RandomMapping(OneToOneMapping):
         inputs: S source classes.
         classes: T target classes, at most S.
         seed: of the choice.
+        temperature: see :class:`LabelMapping`.
 
     Raises:
         UserError: If T > S.
     """
 
-    def __init__(self, inputs: int, classes: int, seed: Seed) -> None:
-        super().__init__(inputs, classes, refresh="once")
+    def __init__(
+        self, inputs: int, classes: int, seed: Seed, temperature: Temperature = 1.0
+    ) -> None:
+        super().__init__(inputs, classes, refresh="once", temperature=temperature)
         self.refresh = "never"
         generator = torch.Generator().manual_seed(seed)
         self._set(torch.randperm(inputs, generator=generator)[:classes])
+
+    def reset(self) -> None:
+        """Nothing is counted: the choice stays."""
+
+    def observe(self, source: Tensor, targets: Tensor) -> None:
+        """See :meth:`reset`."""

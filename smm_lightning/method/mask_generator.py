@@ -44,6 +44,13 @@ class MaskGenerator(nn.Module):
             features = out
         self.head = nn.Conv2d(features, 3, 3, padding=1) if channels == 3 else None  # noqa: PLR2004
 
+    def answer_one(self) -> None:
+        """Let every value of every mask be 1, until the last layer is trained."""
+        assert self.head is not None, "one channel has no last layer"
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.weight)
+        nn.init.ones_(self.head.bias)
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to masks (B, channels, floor(S/2^l), floor(S/2^l))."""
         features = images

@@ -39,9 +39,12 @@ class SampleSpecificMask(InputTransform):
         channels: 3, or 1 for one mask for all colour channels (Table 3).
         interpolation: ``patchwise``, ``bilinear`` or ``bicubic`` (Table 5).
         learn_pattern: ``False`` leaves out delta: the mask itself is added (Table 3, only f_mask).
+        start: of the generator: ``published``, PyTorch's own, or ``full``: the last layer has
+            weight 0 and bias 1, so that every mask is 1 and SMM begins as the full prompt.
 
     Raises:
-        UserError: If the patch size is no power of two, or does not fit the input or the layers.
+        UserError: If the patch size is no power of two, or does not fit the input or the layers, or
+            the start is ``full`` without a pattern or for one channel, which have no such layer.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SampleSpecificMask(InputTransform):
         channels: Literal[1, 3] = 3,
         interpolation: Literal["patchwise", "bilinear", "bicubic"] = "patchwise",
         learn_pattern: bool = True,
+        start: Literal["published", "full"] = "published",
     ) -> None:
         super().__init__(image_size, mean, std)
         problems = Problems()
@@ -72,11 +76,20 @@ class SampleSpecificMask(InputTransform):
             f"is larger than the input of {image_size}",
             patch_size,
         )
+        problems.require(
+            start == "published" or (learn_pattern and channels == 3),  # noqa: PLR2004
+            "method.start",
+            "is the full prompt, which needs a pattern and masks of three channels",
+            start,
+            "Use method.start=published.",
+        )
         problems.raise_if_any()
         self.patch_size = patch_size
         self.upsample = INTERPOLATIONS[interpolation]
         self.pixel_accesses = READS[interpolation] * channels * image_size**2
         generator = MaskGenerator(layers, patch_size.bit_length() - 1, width, channels)
+        if start == "full":
+            generator.answer_one()
         # Few channels on large planes: twice as fast in this layout (docs/BENCHMARKS.md).
         self.mask_generator = generator.to(memory_format=torch.channels_last)
         self.pattern = (

@@ -38,19 +38,22 @@ class MappingRefresh:
             over_ranks: to the sum over all ranks.
             precision: that the network computes in.
         """
-        mapping, start, changed = self.classifier.label_mapping, time.perf_counter(), 0.0
-        if mapping.refresh in ("epoch", "running") or (mapping.refresh == "once" and epoch == 0):
+        classifier, start = self.classifier, time.perf_counter()
+        mapping, changed = classifier.label_mapping, 0.0
+        if mapping.is_due(epoch) or not classifier.fitted:
+            answers = []
             if not self._seen(over_ranks):
                 with precision:
-                    self.classifier.count(batches())
+                    answers = classifier.count(batches())
             changed = mapping.refit(over_ranks)
-        if mapping.refresh == "running":
+            classifier.fit_temperature(answers, over_ranks)
+        if mapping.refresh == "running" and mapping.is_due(epoch + 1):
             mapping.reset()
         self.log = {"mapping/changed": changed, "time/mapping_s": time.perf_counter() - start}
 
     def observe(self, source: Tensor, targets: Tensor) -> None:
         """Let the mapping see a training step, if it counts these."""
-        if self.classifier.label_mapping.refresh == "running":
+        if self.classifier.label_mapping.statistics is not None:
             with torch.no_grad():
                 self.classifier.label_mapping.observe(source, targets)
 
@@ -79,10 +82,10 @@ class MappingRefresh:
         """
         self.log = state["log"]
         mapping = self.classifier.label_mapping
-        if mapping.refresh != "running":
+        if "cells" not in state:
             return
         mapping.reset()
-        if leads and mapping.statistics is not None and "cells" in state:
+        if leads and mapping.statistics is not None:
             device = mapping.statistics.device
             cells = state["cells"].to(device)
             mapping.statistics.view(-1)[cells] = state["statistics"].to(device)

@@ -62,8 +62,7 @@ class ReprogrammingModule(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
-        logits: Tensor = self.classifier.label_mapping(self._source(images))
-        return logits
+        return self.classifier.mapped(self._source(images))
 
     def _source(self, images: Tensor) -> Tensor:
         return (self._compiled or self.classifier.source)(images)
@@ -111,7 +110,7 @@ class ReprogrammingModule(L.LightningModule):
         images, targets = pair_of(batch)
         source = self._source(images)
         self._refresh.observe(source, targets)
-        logits = self.classifier.label_mapping(source)
+        logits = self.classifier.mapped(source)
         loss = self.loss(logits, targets)
         self._note("train", logits, targets, loss)
         optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
@@ -126,7 +125,7 @@ class ReprogrammingModule(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002 - Lightning's signature
         """Accuracy on the split of this loader; nothing before there is a mapping."""
-        if self.classifier.label_mapping.fitted:
+        if self.classifier.fitted:
             self._evaluate(split_of(self.trainer, dataloader_idx), batch)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - likewise

@@ -9,7 +9,7 @@ from smm_lightning.errors import Problems, problem
 from smm_lightning.run.images import changed_images
 from smm_lightning.training.training import Training
 
-SCHEMA = 6  # of the checkpoint; raise it when its content changes
+SCHEMA = 7  # of the checkpoint; raise it when its content changes
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,22 @@ def test_smm_with_a_constant_mask_of_one_is_full(size, patch, seed):
     torch.testing.assert_close(smm(x), full(x), rtol=0, atol=1e-6)
 
 
+def test_smm_can_start_as_full():
+    smm = SampleSpecificMask(24, MEAN, STD, start="full")
+    full = FramePrompt(24, MEAN, STD, frame=0.5)
+    full.pattern.data.normal_()
+    smm.pattern.data.copy_(full.pattern)
+    x = images(24)
+    assert torch.equal(smm.mask(x), torch.ones_like(x))
+    torch.testing.assert_close(smm(x), full(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"learn_pattern": False}, {"channels": 1}])
+def test_only_smm_with_three_channels_can_start_as_full(options):
+    with pytest.raises(UserError, match=r"method.start: is the full prompt"):
+        SampleSpecificMask(24, MEAN, STD, start="full", **options)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(8, 40), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**31))
 def test_smm_with_a_pattern_of_one_is_only_mask(size, patch, seed):

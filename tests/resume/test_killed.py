@@ -26,6 +26,10 @@ CASES = {
         *("loss.label_smoothing=0.1", "loss.class_weights=balanced"),
         *("trainer.gradient_clip_val=1", "callbacks.last.every_n_steps=2"),
     ),
+    "a temperature, a mapping that holds still": (
+        *("method=smm", "method.start=full", "mapping.refresh=running", "mapping.refit_until=3"),
+        *("mapping.temperature=auto", "callbacks.last.every_n_steps=2"),
+    ),
     "a schedule of torch's": (
         *("method=smm", "scheduler=constant", "~scheduler.warmup_epochs"),
         *("scheduler._target_=torch.optim.lr_scheduler.CyclicLR", "+scheduler._partial_=true"),
@@ -35,6 +39,7 @@ CASES = {
 }
 QUICK = {"smm ilm, in mid-epoch": 2, "smm ilm, 2 workers": 1, "smm running": 3, "full rlm": 3}
 QUICK |= {"cosine, warm-up, smoothed, balanced, clipped": 2, "a schedule of torch's": 2}
+QUICK |= {"a temperature, a mapping that holds still": 3}
 
 
 def compare(tmp_path, options, kills, seed, **arguments):
