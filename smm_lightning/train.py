@@ -3,7 +3,6 @@
 Heavy imports wait until the command line is known to be good.
 """
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
-    """Build the parts in the order in which data flows, fit, test, say what came out."""
+    """Parts in the order in which data flows, fit, test, and what came out."""
     from smm_lightning.assembly import build_all, build_trainer, plan
     from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
     from smm_lightning.checkpoint import starting_point
@@ -75,8 +74,8 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
             if "test/acc" not in last:  # the last epoch was not tested
                 last = dict(trainer.test(module, datamodule=data, verbose=False)[0])
             summary |= summarize(recorder.history, last) | module.describe() | data.taken
-            summary["data/images"] = data.image_counts
-            summary["in_two_splits"] = [asdict(overlap) for overlap in data.overlaps]
+            summary |= account.facts(data.image_counts, data.overlaps)
+            summary["diagnosis"] = recorder.diagnosis(len(data.class_names))
     return {**summary, "history": recorder.history}
 
 

@@ -14,6 +14,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.prepare import known_datasets, node_of
+from smm_lightning.run.identity import run_key
 from tests.assembled import assemble, trainer_of
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -311,3 +312,49 @@ def test_short_names_of_precisions_are_lightnings(composed):
 def test_more_classes_than_the_backbone_has_are_refused(composed):
     with pytest.raises(UserError, match=r"10 target classes cannot each have one of 9"):
         assemble(composed("backbone=tiny", "backbone.classes=9"))
+
+
+RECIPES = {
+    "paper": (0.01, 1, "published", None),
+    "temperature": (0.01, "auto", "published", None),
+    "held": (0.01, "auto", "published", 1),
+    "held_full": (0.0003, "auto", "full", 1),
+    "held_full_slow": (0.0001, "auto", "full", 1),
+    "held_full_fast": (0.001, "auto", "full", 1),
+}
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_a_recipe_reaches_the_groups(composed, recipe):
+    cfg = composed(f"recipe={recipe}")
+    rates = cfg.optimizer.groups
+    found = rates.mask_generator.lr, cfg.mapping.temperature, cfg.method.start
+    assert (*found, cfg.mapping.refit_until) == RECIPES[recipe]
+    assert rates.pattern.lr == 0.01
+    assert cfg.recipe.name == recipe
+    assert cfg.scheduler.milestones == "short"
+
+
+def test_command_line_before_backbone_before_recipe(composed):
+    held = "recipe=held_full"
+    rate = "optimizer.groups.mask_generator.lr"
+    assert composed(held, "backbone=vit_b32").optimizer.groups.mask_generator.lr == 0.001
+    chosen = composed(held, "backbone=vit_b32", f"{rate}=0.5", "mapping.temperature=3")
+    assert chosen.optimizer.groups.mask_generator.lr == 0.5
+    assert chosen.mapping.temperature == 3
+    assert composed("recipe.lr.pattern=0.2").optimizer.groups.pattern.lr == 0.2
+    paper = composed("experiment=paper")
+    assert (paper.recipe.name, paper.scheduler.milestones) == ("paper", "paper")
+
+
+def test_methods_that_cannot_start_as_full_do_not(composed):
+    for method in ("only_mask", "smm_single_channel"):
+        assert composed("recipe=held_full", f"method={method}").method.start == "published"
+
+
+def test_a_run_is_known_by_what_a_recipe_says_not_by_its_name(composed):
+    assert run_key(composed("recipe=held", "seed=1")) == run_key(
+        composed("mapping.temperature=auto", "mapping.refit_until=1", "seed=1")
+    )
+    keys = [run_key(composed(f"recipe={name}", "method=full")) for name in ("held", "held_full")]
+    assert keys[0] == keys[1]  # there is no mask generator whose rate could differ

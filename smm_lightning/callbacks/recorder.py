@@ -3,15 +3,15 @@
 import csv
 import io
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from smm_lightning.callbacks.diagnosis import Row, diagnose
 from smm_lightning.files import write_atomically
-
-Row = dict[str, float]
 
 
 class EpochRecorder(Callback):
@@ -55,7 +55,7 @@ class EpochRecorder(Callback):
         self._evaluated = True
         self._evaluation += time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of this epoch."""
         metrics = {
             name: value.item()
@@ -80,6 +80,18 @@ class EpochRecorder(Callback):
             if self.path is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 write_atomically(self.path, as_csv(self.history).encode())
             print(epoch_line(self.history, trainer.max_epochs or 0), flush=True)
+            classes = len(cast("Any", pl_module).classifier.class_names)
+            for finding in diagnose(self.history, classes):
+                if finding.epoch == row["epoch"]:  # said once
+                    print(finding.sentence(), flush=True)
+
+    def diagnosis(self, classes: int) -> list[dict[str, Any]] | None:
+        """What :func:`diagnose` finds, as plain values; ``None`` if that is nothing.
+
+        Args:
+            classes: T.
+        """
+        return [asdict(finding) for finding in diagnose(self.history, classes)] or None
 
     def state_dict(self) -> dict[str, Any]:
         """The history goes into the checkpoint."""

@@ -16,6 +16,7 @@ from smm_lightning.ranges import PRECISIONS
 # What changes neither the numbers of a run nor what it writes into result.json.
 _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report", "tags", "notes", "vars"),
+    "recipe",  # its values are those of the groups that take them
     *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
     *("compiled", "fused_attention"),  # speed: sums in another order, as on another machine
 )

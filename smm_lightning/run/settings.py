@@ -38,6 +38,18 @@ class Paths:
 
 
 @dataclass(kw_only=True)
+class Recipe:
+    """``recipe`` of the configuration: values that are checked where groups take them."""
+
+    name: Name
+    lr: dict[str, Any]
+    schedule: Any
+    temperature: Any
+    start: Any
+    refit_until: Any
+
+
+@dataclass(kw_only=True)
 class Settings:
     """The top of ``conf/train.yaml``, which says what each field is for."""
 
@@ -51,6 +63,7 @@ class Settings:
     trainer: dict[str, Any]
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe
     paths: Paths
     seed: Seed
     epochs: Count
