@@ -43,7 +43,8 @@ class ReprogrammedClassifier(nn.Module):
         temperature: that target logits are divided by, a float64 scalar; NaN until it is fitted.
 
     Raises:
-        UserError: If the temperature is to be fitted for a mapping that is trained.
+        UserError: If the temperature is no number above 0, or to be fitted for a mapping that is
+            trained.
     """
 
     temperature: Tensor
@@ -61,6 +62,8 @@ class ReprogrammedClassifier(nn.Module):
         self.label_mapping = label_mapping
         self.class_names = class_names
         given = label_mapping.temperature
+        if given != "auto" and not (isinstance(given, int | float) and 0 < given < math.inf):
+            raise problem("mapping.temperature", "must be a number above 0, or auto", given)
         if given == "auto" and any(label_mapping.parameter_groups().values()):
             what = "is learned by a mapping that is trained, and cannot be fitted beside it"
             raise problem("mapping.temperature", what, given, "Use a number.")

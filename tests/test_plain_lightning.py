@@ -255,3 +255,13 @@ def test_a_mapping_that_counts_the_steps_goes_on_only_as_such(composed):
     first.on_save_checkpoint(checkpoint)
     with pytest.raises(UserError, match=r"ckpt_path: the checkpoint has another refresh"):
         second.on_load_checkpoint(checkpoint)
+
+
+def test_a_training_at_another_temperature_does_not_go_on(composed):
+    modules = [assemble(composed(*SMALL, f"mapping.temperature={t}")).module for t in (1, "auto")]
+    for module in modules:
+        module._trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    checkpoint = {}
+    modules[0].on_save_checkpoint(checkpoint)
+    with pytest.raises(UserError, match=r"has another temperature than this run's 'auto' .got 1"):
+        modules[1].on_load_checkpoint(checkpoint)

@@ -71,6 +71,7 @@ class Provenance:
             "schema": SCHEMA,
             **self.identity,
             "refresh": classifier.label_mapping.refresh,
+            "temperature": classifier.label_mapping.temperature,
             "backbone_sha256": classifier.backbone.sha256,
         }
 

@@ -116,6 +116,12 @@ def test_a_number_is_taken_as_it_is():
     assert (one.temperature.item(), four.temperature.item()) == (1, 4)
 
 
+@pytest.mark.parametrize("value", [0, -1.0, math.inf, math.nan, "warm", None])
+def test_what_is_no_temperature_is_refused(value):
+    with pytest.raises(UserError, match=r"mapping.temperature: must be a number above 0, or auto"):
+        wrapped(temperature=value)
+
+
 def test_it_is_kept_whole_under_every_precision_and_in_a_state():
     auto = wrapped(temperature="auto")
     auto.refit(batches())
