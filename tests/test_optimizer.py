@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from smm_lightning.assembly import plan
-from smm_lightning.errors import UserError
+from smm_lightning.errors import Problems, UserError
+from smm_lightning.method.mask_generator import MaskGenerator
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.optimizer import (
     Constant,
@@ -183,3 +184,51 @@ def test_a_schedule_that_falls_to_nothing_is_taken_and_one_below_it_is_not():
 def test_losses_over_class_numbers_are_taken(classes):
     for loss in (CrossEntropy(), torch.nn.MultiMarginLoss(), torch.nn.CrossEntropyLoss()):
         Training(grouped(pattern=(0.01,)), Constant(), loss).rehearse_loss(classes)
+
+
+def test_rates_by_fan_in():
+    """3 x 3 kernels on 3, 8, 16, 32 and 64 channels; biases and BatchNorm keep the rate."""
+    generator = MaskGenerator()
+    settings = GroupedOptimizer(
+        torch.optim.Adam,
+        {"pattern": Group(0.01), "mask_generator": Group(0.36, 0.5, by_fan_in=True)},
+    )
+    parameters = {"pattern": weight(), "mask_generator": list(generator.parameters())}
+    optimizer = settings.build(parameters)
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    fans = {27: 0.36 / 27, 72: 0.005, 144: 0.0025, 288: 0.00125, 576: 0.000625, 1: 0.36}
+    expected = {f"mask_generator/{fan}": pytest.approx(rate) for fan, rate in fans.items()}
+    assert rates == {"pattern": 0.01, **expected}
+    found = [weight for group in optimizer.param_groups for weight in group["params"]]
+    assert {id(w) for w in found} == {id(w) for part in parameters.values() for w in part}
+    assert len(found) == 1 + len(parameters["mask_generator"])
+    schedule = build_schedule(Milestones(4, [2]), optimizer, settings.groups)
+    for _ in range(2):
+        optimizer.step()
+        schedule.step()
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates["pattern"] == 0.01
+    assert rates["mask_generator/576"] == pytest.approx(0.5 * 0.000625)
+
+
+def test_a_state_of_other_parameter_groups_is_refused():
+    def nodes(**group):
+        algorithm = {"_target_": "torch.optim.Adam"}
+        groups = {"mask_generator": {"lr": 0.01, **group}}
+        return {"optimizer": {"algorithm": algorithm, "groups": groups}}
+
+    def problems_of(then, now):
+        problems = Problems()
+        settings = grouped(mask_generator=(0.01,))
+        training = Training(settings, Constant(), CrossEntropy(), nodes=now)
+        training.require_continuation_of(then, problems)
+        return problems.found
+
+    whole, split = nodes(), nodes(by_fan_in=True)
+    assert problems_of(whole, whole) == problems_of(split, split) == []
+    assert problems_of(whole, nodes(by_fan_in=False)) == []
+    (line,) = problems_of(whole, split)
+    assert line == (
+        "ckpt_path: the checkpoint was trained with by_fan_in=False of mask_generator, "
+        "whose state it holds. Now it is True."
+    )

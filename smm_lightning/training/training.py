@@ -118,9 +118,22 @@ class Training:
             cannot = f"the checkpoint was trained with another {name}, whose state it holds"
             same = then == now or stateless
             problems.require(same, "ckpt_path", cannot, then, f"Now it is {now}.")
+        for name in sorted({*_groups(stored), *_groups(self.nodes)}):
+            then, now = (
+                (_groups(nodes).get(name) or {}).get("by_fan_in", False)
+                for nodes in (stored, self.nodes)
+            )
+            what = (
+                f"the checkpoint was trained with by_fan_in={then} of {name}, whose state it holds"
+            )
+            problems.require(then == now, "ckpt_path", what, cure=f"Now it is {now}.")
         if not ours and not problems.found:
             what = "under a schedule of torch's, rates and schedule stay what they were"
             problems.require(stored == self.nodes, "ckpt_path", what)
+
+
+def _groups(nodes: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _node(nodes, "optimizer.groups")
 
 
 def _node(nodes: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ CASES = {
     "a temperature, a mapping that holds still": (
         *("method=smm", "method.start=full", "mapping.refresh=running", "mapping.refit_until=3"),
         *("mapping.temperature=auto", "callbacks.last.every_n_steps=2"),
+        "optimizer.groups.mask_generator.by_fan_in=true",
     ),
     "a schedule of torch's": (
         *("method=smm", "scheduler=constant", "~scheduler.warmup_epochs"),
