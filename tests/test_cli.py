@@ -137,7 +137,7 @@ def test_sweeps_that_run_nothing_or_a_run_twice_are_refused(arguments, message, 
     [
         (("--cfg", "job"), "fused_attention: null"),
         (("--cfg", "job", "--resolve"), "max_epochs: 5"),
-        (("--cfg", "job", "--package", "scheduler"), "milestones: short"),
+        (("--cfg", "job", "--package", "scheduler"), "milestones: ${recipe.schedule}"),
         (("--info", "defaults"), "| method/smm "),
         (("--info", "searchpath"), "| main"),
     ],
