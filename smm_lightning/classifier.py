@@ -174,21 +174,32 @@ class ReprogrammedClassifier(nn.Module):
             How many target classes changed their source class.
 
         Raises:
-            UserError: If there is no batch, or one holds something else.
+            UserError: If there is no batch, or one holds something else, or a logit is not finite.
         """
         checked = checked_batches(batches, self.input_size, len(self.class_names))
-        answers = self.count(checked)
-        changed = self.label_mapping.refit(over_ranks)
-        self.fit_temperature(answers, over_ranks)
-        return changed
+        return self.refit_unchecked(checked, over_ranks)
 
     @torch.no_grad()
-    def count(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Let the mapping see all images, in eval mode; what it sees is not checked.
+    def refit_unchecked(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        over_ranks: OverRanks = lambda statistics: statistics,
+    ) -> float:
+        """:meth:`refit` with pairs that are known to be right, of which a rank may have none."""
+        answers = self._count(batches)
+        changed = self.label_mapping.refit(over_ranks)
+        if not self._has_temperature:
+            device = self.temperature.device
+            mapped = [(self.label_mapping(s.to(device)).cpu(), targets) for s, targets in answers]
+            self.temperature.fill_(best_temperature(mapped, device, over_ranks))
+            self._has_temperature = True
+        return changed
+
+    def _count(self, batches: Iterable[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """Let the mapping see all images, in eval mode.
 
         Returns:
-            For :meth:`fit_temperature`, what :meth:`source` gave, and targets, on the CPU; nothing
-            where there is a temperature.
+            What :meth:`source` gave, and targets, on the CPU; nothing where there is a temperature.
         """
         answers: list[tuple[Tensor, Tensor]] = []
         was_training, device = self.training, self.backbone.device
@@ -206,28 +217,6 @@ class ReprogrammedClassifier(nn.Module):
         finally:
             self.train(was_training)
         return answers
-
-    @torch.no_grad()
-    def fit_temperature(
-        self,
-        answers: list[tuple[Tensor, Tensor]],
-        over_ranks: OverRanks = lambda statistics: statistics,
-    ) -> None:
-        """Fit the temperature of the mapping as it is now, unless there is one.
-
-        Args:
-            answers: of :meth:`count`.
-            over_ranks: see :meth:`refit`.
-
-        Raises:
-            UserError: If a logit is not finite.
-        """
-        if self._has_temperature:
-            return
-        device = self.temperature.device
-        mapped = [(self.label_mapping(s.to(device)).cpu(), targets) for s, targets in answers]
-        self.temperature.fill_(best_temperature(mapped, device, over_ranks))
-        self._has_temperature = True
 
     def facts(self) -> dict[str, Any]:
         """Numbers of parameters by groups, what the method says, and the label mapping by names."""

@@ -13,38 +13,61 @@ from smm_lightning.report.runs import Run
 
 Data = dict[str, Any]
 _MOST_NAMES = 30  # labels that fit beside a heat map
+_LOSS, _PROMPT = "training loss", "prompt"
+_BLUE, _GREEN, _ORANGE = "#0072B2", "#009E73", "#D55E00"
+# Titles, lines (name in the history: label, style, colour), and the scale of what is shown.
+_PANELS = (
+    (_LOSS, {"train/loss": ("training", "-", _BLUE)}, 1),
+    (
+        "accuracy (%)",
+        {
+            "train/acc": ("train", "-", _BLUE),
+            "val/acc": ("val", "s-.", _GREEN),
+            "test/acc": ("test", "o--", _ORANGE),
+        },
+        100,
+    ),
+    ("changed source classes", {"mapping/changed": ("", ".-", _BLUE)}, 1),
+    (
+        _PROMPT,
+        {
+            "prompt/mask": ("mask, mean", "-", _BLUE),
+            "prompt/distance": ("added, RMS", "o--", _ORANGE),
+        },
+        1,
+    ),
+)
 
 
 def curves(run: Run) -> tuple[Figure, Data]:
-    """Figure 11: training loss, and accuracies, for each epoch."""
+    """Figure 11, training loss and accuracies for each epoch; and what prompt and mapping did."""
     assert run.result is not None
     history = run.result["history"]
     epochs = [int(row["epoch"]) + 1 for row in history]
+    panels = [
+        panel for panel in _PANELS if any(name in row for row in history for name in panel[1])
+    ]
     data: Data = {"epoch": epochs}
-    for name in ("train/loss", "train/acc", "val/acc", "test/acc"):
-        values = [row.get(name, np.nan) for row in history]
-        if not np.isnan(values).all():
-            data[name] = values
-    figure = new_figure(COLUMN, 1.9)
-    left, right = figure.subplots(1, 2)
-    left.plot(epochs, data["train/loss"], color="#0072B2")
-    left.set(xlabel="epoch", title="training loss")
-    looks = (
-        ("train/acc", "-", "#0072B2"),
-        ("val/acc", "-.", "#009E73"),
-        ("test/acc", "o--", "#D55E00"),
-    )
-    for name, style, colour in looks:
-        if name in data:
-            tested = ~np.isnan(data[name])
-            percent = 100 * np.asarray(data[name])[tested]
-            right.plot(
-                np.asarray(epochs)[tested], percent, style, ms=3, color=colour, label=name[:-4]
-            )
-    right.set(xlabel="epoch", title="accuracy (%)")
-    for axis in (left, right):
+    figure = new_figure(COLUMN, 1.9 * -(-len(panels) // 2))
+    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flatten()
+    for axis, (title, lines, scale) in zip(axes, panels, strict=False):
+        for name, (label, style, colour) in lines.items():
+            values = np.array([row.get(name, np.nan) for row in history])
+            there = ~np.isnan(values)
+            if there.any():
+                data[name] = values.tolist()
+                shown = np.asarray(epochs)[there], scale * values[there]
+                axis.plot(*shown, style, ms=3, color=colour, label=label)
+        axis.set(xlabel="epoch", title=title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.legend()
+        if title == _LOSS and (classes := run.result.get("class_names")):
+            axis.axhline(np.log(len(classes)), color="black", lw=0.8, ls=":", label="guessing")
+        if title == _PROMPT:
+            axis.set_yscale("log")
+        if len(axis.lines) > 1:
+            axis.legend()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
     figure.suptitle(f"{run.value('method.name')}, run {run.result['run_key']}", fontsize=7)
     return figure, data
 

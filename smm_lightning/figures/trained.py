@@ -116,9 +116,7 @@ class Trained:
         """As before training: the prompt at its start, the mapping counted on all its images."""
         self.classifier.load_state_dict(self._before)
         if not self.classifier.fitted:
-            answers = self.classifier.count(self._batches("train", None))
-            self.classifier.label_mapping.refit()
-            self.classifier.fit_temperature(answers)
+            self.classifier.refit_unchecked(self._batches("train", None))
         found = self._answers(*self._source_logits(split, positions))
         self.restore()
         return found
@@ -139,13 +137,7 @@ class Trained:
         backbone, transform = self.classifier.backbone, self.classifier.input_transform
         found = []
         for images, targets in self._batches(split, positions):
-            size = transform.image_size
-            resized = images
-            if images.shape[-1] != size:  # the pad method works on smaller images
-                resized = nn.functional.interpolate(
-                    images, (size, size), mode="bilinear", antialias=True
-                )
-            seen = transform.normalize(resized)
+            seen = transform.bare(images)
             found.append((backbone(seen), backbone.features(seen), targets))
         logits, features, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
         return logits, features, targets

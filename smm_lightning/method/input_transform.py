@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from smm_lightning.device import at_least_float32
 from smm_lightning.method.per_channel import normalized
@@ -40,6 +41,13 @@ class InputTransform(nn.Module, ABC):
     def normalize(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1] to zero mean and unit variance of the pre-training images."""
         return normalized(images.to(self.mean.dtype), self.mean, self.variance)
+
+    def bare(self, images: Tensor) -> Tensor:
+        """The backbone's input (B, 3, S, S) without a prompt, for images as ``forward`` takes."""
+        size = self.image_size
+        if images.shape[-1] != size:  # the pad method works on smaller images
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        return self.normalize(images)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

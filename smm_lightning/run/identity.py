@@ -35,7 +35,7 @@ _WITHOUT_MASK_GENERATOR = ("smm_lightning.method.PadPrompt", "smm_lightning.meth
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
     "smm_lightning.callbacks.": (
-        *("BestCheckpoint", "EpochRecorder", "LastCheckpoint"),
+        *("BestCheckpoint", "EpochRecorder", "LastCheckpoint", "PromptRecorder"),
         *("TensorBoardPanels", "WandbPanels"),
     ),
     "lightning.pytorch.callbacks.": (

@@ -41,12 +41,11 @@ class MappingRefresh:
         classifier, start = self.classifier, time.perf_counter()
         mapping, changed = classifier.label_mapping, 0.0
         if mapping.is_due(epoch) or not classifier.fitted:
-            answers = []
-            if not self._seen(over_ranks):
+            if self._seen(over_ranks):
+                changed = mapping.refit(over_ranks)
+            else:
                 with precision:
-                    answers = classifier.count(batches())
-            changed = mapping.refit(over_ranks)
-            classifier.fit_temperature(answers, over_ranks)
+                    changed = classifier.refit_unchecked(batches(), over_ranks)
         if mapping.refresh == "running" and mapping.is_due(epoch + 1):
             mapping.reset()
         self.log = {"mapping/changed": changed, "time/mapping_s": time.perf_counter() - start}

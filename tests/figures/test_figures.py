@@ -295,6 +295,26 @@ def test_figures_are_files_with_their_data(tmp_path):
         assert archive["x"].shape == (2, 2)
 
 
+def test_curves_show_every_epoch_and_leave_out_what_was_not_measured(tmp_path):
+    rows = [
+        {"epoch": 0, "train/loss": 2.0, "train/acc": 0.3, "mapping/changed": 10.0},
+        {"epoch": 1, "train/loss": 1.5, "train/acc": 0.4, "mapping/changed": 2.0, "test/acc": 0.5},
+    ]
+    figure, data = of_run.curves(run(tmp_path, result(history=rows, class_names=["a", "b"])))
+    titles = [axis.get_title() for axis in figure.axes if axis.axison]
+    assert titles == ["training loss", "accuracy (%)", "changed source classes"]
+    assert data["test/acc"] == pytest.approx([np.nan, 0.5], nan_ok=True)
+    (test,) = [line for line in figure.axes[1].lines if line.get_label() == "test"]
+    assert (test.get_xdata().tolist(), test.get_ydata().tolist()) == ([2], [50])
+    guessing = figure.axes[0].lines[-1]
+    assert list(guessing.get_ydata()) == pytest.approx([np.log(2)] * 2)
+    for row in rows:
+        row |= {"prompt/mask": 0.9, "prompt/distance": 0.5}
+    figure, data = of_run.curves(run(tmp_path, result(history=rows)))
+    assert figure.axes[3].get_title() == "prompt"
+    assert data["prompt/distance"] == [0.5, 0.5]
+
+
 def test_methods_keep_their_look():
     assert len({colour(method) for method in METHODS}) == len({marker(m) for m in METHODS}) == 3
     assert colour("unheard of") == "#999999"
