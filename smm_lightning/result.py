@@ -8,6 +8,7 @@ import os
 import platform
 import statistics
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +79,12 @@ def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[s
         "time/step_s": statistics.median(steps),
         "time/training_s": sum(seconds),
     }
+
+
+def epochs_of(result: Mapping[str, Any]) -> int:
+    """How many epochs were trained, which may be fewer than were asked for."""
+    history = result.get("history")
+    return int(history[-1]["epoch"]) + 1 if history else int(result["epochs"])
 
 
 def score(objective: Objective, result: dict[str, Any]) -> float:

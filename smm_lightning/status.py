@@ -7,12 +7,15 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from smm_lightning.grid import Job, jobs_of
+from smm_lightning.run.recorded import recorded
 from smm_lightning.run_folder import STATES, State
 
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
@@ -25,9 +28,24 @@ def main() -> None:
     parser.add_argument("experiment", help="a file of conf/experiment")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     options = parser.parse_args()
-    found = [(job, job.run.state()) for job in jobs_of([options.experiment, *options.overrides])]
+    jobs = jobs_of([options.experiment, *options.overrides])
+    rows = recorded(jobs[0].config.paths.results)
+    found = [(job, state_of(job, rows)) for job in jobs]
     print_states(found, everything=options.all)
     sys.exit(any(state.name != "done" for _, state in found))
+
+
+def state_of(job: Job, rows: Mapping[str, Mapping[str, Any]]) -> State:
+    """How a run stands; one that a table of finished grids has is done.
+
+    Args:
+        job: the run.
+        rows: see :func:`recorded`.
+    """
+    state, row = job.run.state(), rows.get(job.run.key)
+    if row is None or state.name != "pending":
+        return state
+    return State("done", f"stands in {row['recorded']}")
 
 
 def print_states(found: list[tuple[Job, State]], *, everything: bool) -> None:

@@ -33,7 +33,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     require_configuration(cfg)
     run = RunContext(cfg)
-    return run_once(run, partial(fit, cfg, run), partial(same_images, cfg))
+    return run_once(run, partial(fit, cfg, run), partial(images_since, cfg))
 
 
 def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
@@ -79,17 +79,17 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
     return {**summary, "history": recorder.history}
 
 
-def same_images(cfg: DictConfig, result: dict[str, Any]) -> None:
-    """See :func:`same_images.require_same_images`."""
-    from smm_lightning.same_images import require_same_images
+def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:
+    """See :func:`same_images.images_since`."""
+    from smm_lightning.same_images import images_since
 
-    require_same_images(cfg.paths.run, cfg.backbone, cfg.method, cfg.dataset, result)
+    return images_since(cfg.paths.run, cfg.backbone, cfg.method, cfg.dataset, result)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def job(cfg: DictConfig) -> float | None:
     """One job of Hydra."""
-    return run_job(RunContext(cfg), partial(train, cfg), partial(same_images, cfg))
+    return run_job(RunContext(cfg), partial(train, cfg), partial(images_since, cfg))
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import save, write_columns
 from smm_lightning.figures.trained import Trained
 from smm_lightning.host_memory import keep_freed_memory
-from smm_lightning.report.__main__ import folder_of, runs_of, title_of
+from smm_lightning.report.__main__ import folder_of, grid_of, title_of
 from smm_lightning.report.page import FIGURES_OF_RUN as OF_RUN
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.result import read_result
@@ -57,9 +57,9 @@ def main() -> None:
     if place.is_dir():
         runs, folder = runs_below(place), folder_of(place, f"Runs in {place.name}")
     else:
-        found, _, root = runs_of(options.what, options.overrides)
-        runs = [run for run in found if run.result is not None]
-        folder = folder_of(root, title_of(options.what, options.overrides))
+        grid = grid_of(options.what, options.overrides)
+        runs = [run for run in grid.runs if (run.folder / "result.json").is_file()]
+        folder = folder_of(grid.root, title_of(options.what, options.overrides))
     if not runs:
         raise UserError(f"figures: no run of {options.what} is finished.")
     figures_of_group(runs, folder / "figures", only, numbers, options.limit)

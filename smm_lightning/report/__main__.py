@@ -6,10 +6,11 @@ Written as Markdown, CSV, LaTeX and a page, below ``reports`` of the folder of t
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.errors import UserError
+from smm_lightning.errors import UserError, problem
 from smm_lightning.files import write_atomically
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -17,6 +18,8 @@ from smm_lightning.report.paper import printed_order, setting_fields
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.report.tables import Layout, tables_of
+from smm_lightning.run.identity import identity
+from smm_lightning.run.recorded import record, recorded
 
 
 def main() -> None:
@@ -24,16 +27,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", help="a file of conf/experiment, or a folder of runs")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="put the finished runs into <paths.results>/<experiment>.csv, for version control",
+    )
     options = parser.parse_args()
     if Path(options.what).is_dir():
-        if options.overrides:
-            raise UserError("report: a folder takes no overrides. Name an experiment instead.")
+        if options.overrides or options.record:
+            what = "--record" if options.record else "overrides"
+            raise UserError(f"report: a folder takes no {what}. Name an experiment instead.")
         root = Path(options.what)
         runs = sorted(runs_below(root), key=printed_order)
         title, layout = f"Runs in {root.name}", Layout()
     else:
         title = title_of(options.what, options.overrides)
-        runs, layout, root = runs_of(options.what, options.overrides)
+        grid = grid_of(options.what, options.overrides)
+        runs, layout, root = grid.runs, grid.layout, grid.root
+        if options.record:
+            grid.record(options.what)
     folder = write_report(title, runs, layout, folder_of(root, title))
     print((folder / "report.md").read_text())
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
@@ -52,8 +64,37 @@ def folder_of(root: Path, title: str) -> Path:
     return root / "reports" / re.sub(r"[^\w=.,+-]", "_", title)[:200]
 
 
-def runs_of(experiment: str, overrides: Sequence[str]) -> tuple[list[Run], Layout, Path]:
-    """The runs of an experiment, finished and missing, its layout, and the folder of the runs.
+@dataclass(frozen=True)
+class Grid:
+    """What an experiment asks for, and what came of it.
+
+    Attributes:
+        runs: finished and missing, in the order in which they are started.
+        layout: of its tables.
+        root: the folder of the runs.
+        tables: the folder of the tables of finished grids, if there is one.
+    """
+
+    runs: list[Run]
+    layout: Layout
+    root: Path
+    tables: Path | None
+
+    def record(self, experiment: str) -> None:
+        """Put the finished runs into the table of the experiment.
+
+        Raises:
+            UserError: If there is no folder for tables, or the table there cannot be read.
+        """
+        if self.tables is None:
+            raise problem("paths.results", "must name a folder for --record", None)
+        path = self.tables / f"{experiment}.csv"
+        finished = [run.result for run in self.runs if run.result is not None]
+        print(f"{path}: {record(path, finished)} runs")
+
+
+def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
+    """The runs of an experiment; one without a result of its own may stand in a table.
 
     Raises:
         UserError: If there is no such grid.
@@ -63,17 +104,22 @@ def runs_of(experiment: str, overrides: Sequence[str]) -> tuple[list[Run], Layou
     from smm_lightning.grid import expand
 
     jobs = expand(experiment, overrides)
-    node: Any = jobs[0].config.get("report")
+    first = jobs[0].config
+    node: Any = first.get("report")
     layout = Layout.of(None if node is None else OmegaConf.to_container(node))  # type: ignore[arg-type]
     settings = setting_fields(layout.paper) if layout.paper else []
     wanted = distinct([*layout.fields, *settings, "seed"])
-    runs = []
+    rows, runs = recorded(first.paths.results), []
     for job in jobs:
         result = job.run.result()
+        if result is None and (row := rows.get(job.run.key)):
+            settled = identity(job.config)
+            result = {**row, "identity": settled, "config": settled}
         values = dict(flattened(result["config"])) if result else {}
         own = {field: job.value(field) for field in wanted}
         runs.append(Run(job.run.path, {**values, **own}, result))
-    return runs, layout, jobs[0].run.path.parent
+    tables = first.paths.results
+    return Grid(runs, layout, jobs[0].run.path.parent, tables and Path(str(tables)))
 
 
 def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.report.tables import Table
+from smm_lightning.result import epochs_of
 
 
 def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
@@ -24,8 +25,10 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
                 "MIXED: the best epoch was chosen on val in some runs, on test in others. Compare "
                 "the last epochs instead."
             )
-    lasts = distinct(result["history"][-1]["epoch"] + 1 for result in finished)
-    notes.append(f"Epochs: {', '.join(str(int(last)) for last in sorted(lasts))}.")
+    lasts = distinct(epochs_of(result) for result in finished)
+    notes.append(f"Epochs: {', '.join(map(str, sorted(lasts)))}.")
+    recorded = [result["recorded"] for result in finished if "recorded" in result]
+    notes += [f"Runs that stand in {n}: {recorded.count(n)}." for n in distinct(recorded)]
     for title, values in (
         ("Device", [result["device"] for result in finished]),
         ("Precision", [result["precision"] for result in finished]),

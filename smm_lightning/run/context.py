@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.result import Objective, environment
 from smm_lightning.run.identity import identity, run_key, run_name
+from smm_lightning.run.recorded import recorded
 from smm_lightning.run_folder import RunFolder
 
 Result = dict[str, Any]
@@ -40,6 +41,14 @@ class RunContext:
         self.devices: int | str | list[int] = trainer.get("devices", 1)
         self.loggers = [name for name, node in (config.get("logger") or {}).items() if node]
         self.objective: Objective = config.objective
+
+    def recorded(self) -> Result | None:
+        """Its row in the tables of finished grids, if it stands there.
+
+        Raises:
+            UserError: If one of them cannot be read.
+        """
+        return recorded(self._config.paths.get("results")).get(self.folder.key)
 
     def result_of(self, found: Result) -> Result:
         """The content of ``result.json``.

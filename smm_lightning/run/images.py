@@ -25,10 +25,12 @@ def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between the images of a run and those of now, in words; empty if nothing does.
 
     Args:
-        then: ``images`` by splits (see ``ImageDataModule.images``) and ``class_names``.
-        now: likewise.
+        then: ``images`` by splits (see ``ImageDataModule.images``) and, but in a table of runs,
+            ``class_names``.
+        now: both.
     """
-    before, after = then["class_names"], now["class_names"]
+    after = now["class_names"]
+    before = then.get("class_names", after)
     found = []
     if before != after:
         gone = [name for name in before if name not in after]

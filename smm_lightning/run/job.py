@@ -14,19 +14,20 @@ from smm_lightning.result import score, write_result
 from smm_lightning.run.config import quoted, started_as
 from smm_lightning.run.context import Result, RunContext
 from smm_lightning.run.hydra_errors import exit_with
+from smm_lightning.run.images import require_noted_images
 
 Work = Callable[[], Result]
-# Raises a UserError if a result was made with other images than there are now.
-Compare = Callable[[Result], None]
+# What differs between the images of a result and those that are there now.
+Since = Callable[[Result], str]
 
 
-def run_once(run: RunContext, fit: Work, same_images: Compare) -> Result:
+def run_once(run: RunContext, fit: Work, images_since: Since) -> Result:
     """Fit, and write ``result.json`` last; a run that is finished is only read.
 
     Args:
         run: its folder and what was asked.
         fit: trains and tests in the run's folder, and gives what it found.
-        same_images: asked before a result counts as that of this run.
+        images_since: what changed in the images, asked before a result counts as this run's.
 
     Raises:
         UserError: If the folder is another run's; or what ``fit`` finds.
@@ -36,10 +37,10 @@ def run_once(run: RunContext, fit: Work, same_images: Compare) -> Result:
         folder.require_own()
     if further_rank() or run.dry:  # the first rank holds the folder
         return run.result_of(fit())
-    finished = finished_before(run, same_images)
+    finished = finished_before(run, images_since)
     if finished is None:
         with folder.claimed():
-            finished = finished_before(run, same_images)  # by one that held the folder
+            finished = finished_before(run, images_since)  # by one that held the folder
             if finished is None:
                 result = run.result_of(fit())
                 write_result(folder.path, result)
@@ -50,7 +51,7 @@ def run_once(run: RunContext, fit: Work, same_images: Compare) -> Result:
     return finished
 
 
-def finished_before(run: RunContext, same_images: Compare) -> Result | None:
+def finished_before(run: RunContext, images_since: Since) -> Result | None:
     """The result of an earlier run on the images that are there now, unless it is not wanted.
 
     Raises:
@@ -58,8 +59,25 @@ def finished_before(run: RunContext, same_images: Compare) -> Result | None:
     """
     result = None if run.force else run.folder.result()
     if result is not None:
-        same_images(result)
+        folder = str(run.folder.path)
+        require_noted_images(result, folder)
+        if changed := images_since(result):
+            hint = "force=true runs it anew; another paths.root keeps both."
+            raise problem(folder, f"was finished with other images: {changed}", cure=hint)
     return result
+
+
+def recorded_before(run: RunContext, images_since: Since) -> Result | None:
+    """The row of a table of finished grids, unless the run is made anew or has its own result."""
+    row = None if run.force or run.folder.result() else run.recorded()
+    if row is None:
+        return None
+    name, table = run.folder.path.name, row["recorded"]
+    if changed := images_since(row):
+        print(f"\n{name}: not the run of {table}, which had other images: {changed}")
+        return None
+    print(f"\n{name}: stands in {table}; paths.results=null trains it here", flush=True)
+    return row
 
 
 def further_rank() -> bool:
@@ -75,13 +93,13 @@ def is_alone() -> bool:
     return HydraConfig.get().mode != RunMode.MULTIRUN or sweep.has_own_process()
 
 
-def run_job(run: RunContext, train: Work, same_images: Compare) -> float | None:
+def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
     """One job of Hydra: train, and say what came out; of a sweep, in a process of its own.
 
     Args:
         run: its folder and what was asked.
         train: gives the content of ``result.json``.
-        same_images: see :func:`run_once`.
+        images_since: see :func:`run_once`.
 
     Returns:
         What a search maximises.
@@ -89,8 +107,11 @@ def run_job(run: RunContext, train: Work, same_images: Compare) -> float | None:
     hydra_config, folder = HydraConfig.get(), run.folder
     overrides, swept = list(hydra_config.overrides.task), hydra_config.mode == RunMode.MULTIRUN
     try:
+        if swept and (row := recorded_before(run, images_since)):
+            folder.discard_if_empty()
+            return score(run.objective, row)
         if not is_alone() and run.isolated:
-            finished = finished_before(run, same_images)
+            finished = finished_before(run, images_since)
             print(f"\n{folder.path.name}{': finished before' if finished else ''}", flush=True)
             return score(run.objective, finished or sweep.run_alone(overrides, folder))
         if not is_alone() and run.devices != 1:

@@ -35,6 +35,7 @@ class Paths:
     data: str | int
     banks: str | int
     run: Annotated[str, MinLen(1)]
+    results: str | int | None = None
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from smm_lightning.errors import UserError
-from smm_lightning.report.__main__ import folder_of, runs_of, title_of, write_report
+from smm_lightning.report.__main__ import folder_of, grid_of, title_of, write_report
 from smm_lightning.report.comparison import comparisons
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -213,7 +213,8 @@ def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
 )
 def test_the_papers_cells_are_those_of_the_experiment(experiment, numbers, expanded, monkeypatch):
     monkeypatch.setattr("smm_lightning.grid.expand", lambda name, _: expanded(name))
-    runs, layout, _ = runs_of(experiment, [])
+    grid = grid_of(experiment, [])
+    runs, layout = grid.runs, grid.layout
     cells = [cell for table in tables_of(runs, layout) for cell in table.cells.values()]
     per_metric = 2 if "test/acc_best" in layout.metrics else 1
     assert sum(cell.paper is not None for cell in cells) == numbers * per_metric
