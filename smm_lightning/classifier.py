@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,11 +82,15 @@ class ReprogrammedClassifier(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         patch_size: int = 8,
         layers: int = 5,
-        temperature: Temperature = 1.0,
+        start: Literal["published", "full"] = "full",
+        temperature: Temperature = "auto",
+        refit_until: int | None = 1,
         classifier_layer: str | None = None,
         in_place: bool = False,
     ) -> Self:
-        """SMM with iterative label mapping around any classifier.
+        """SMM around any classifier, by default as under ``recipe=steady``.
+
+        As in the paper are ``start="published"``, ``temperature=1.0`` and ``refit_until=None``.
 
         Args:
             network: returns logits (B, source classes), alone, in a tuple, in a dictionary or as
@@ -97,7 +101,9 @@ class ReprogrammedClassifier(nn.Module):
             std: likewise.
             patch_size: of the masks; see :class:`SampleSpecificMask`.
             layers: of the mask generator; the paper takes 5, and 6 for ViT.
+            start: of the masks; see :class:`SampleSpecificMask`.
             temperature: that target logits are divided by; ``auto``: fitted by :meth:`refit`.
+            refit_until: epoch from which on a :class:`ReprogrammingModule` leaves the mapping.
             classifier_layer: see :class:`FrozenBackbone`.
             in_place: freeze and change the network itself instead of a copy, which saves memory.
 
@@ -113,8 +119,12 @@ class ReprogrammedClassifier(nn.Module):
         backbone = FrozenBackbone(
             classifier, image_size, mean, std, names, classifier_layer=classifier_layer
         )
-        method = SampleSpecificMask(image_size, mean, std, patch_size=patch_size, layers=layers)
-        mapping = OneToOneMapping(sources, len(targets), refresh="epoch", temperature=temperature)
+        method = SampleSpecificMask(
+            image_size, mean, std, patch_size=patch_size, layers=layers, start=start
+        )
+        mapping = OneToOneMapping(
+            sources, len(targets), "epoch", refit_until=refit_until, temperature=temperature
+        )
         return cls(method, backbone, mapping, targets).to(backbone.device)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("dataset", "method", "backbone", "mapping")
 
 
-def choices(group):
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+def choices(group, below=""):
+    return sorted(below + path.stem for path in (CONF / group / below).glob("*.yaml"))
 
 
 def everything():
@@ -316,45 +316,48 @@ def test_more_classes_than_the_backbone_has_are_refused(composed):
 
 RECIPES = {
     "paper": (0.01, 1, "published", None),
-    "temperature": (0.01, "auto", "published", None),
-    "held": (0.01, "auto", "published", 1),
-    "held_full": (0.0003, "auto", "full", 1),
-    "held_full_slow": (0.0001, "auto", "full", 1),
-    "held_full_fast": (0.001, "auto", "full", 1),
+    "steady": (0.001, "auto", "full", 1),
+    "candidate/temperature": (0.01, "auto", "published", None),
+    "candidate/held": (0.01, "auto", "published", 1),
+    "candidate/held_full": (0.0003, "auto", "full", 1),
+    "candidate/held_full_slow": (0.0001, "auto", "full", 1),
+    "candidate/held_full_fast": (0.001, "auto", "full", 1),
 }
 
 
-@pytest.mark.parametrize("recipe", choices("recipe"))
+@pytest.mark.parametrize("recipe", [*choices("recipe"), *choices("recipe", "candidate/")])
 def test_a_recipe_reaches_the_groups(composed, recipe):
     cfg = composed(f"recipe={recipe}")
     rates = cfg.optimizer.groups
     found = rates.mask_generator.lr, cfg.mapping.temperature, cfg.method.start
     assert (*found, cfg.mapping.refit_until) == RECIPES[recipe]
     assert rates.pattern.lr == 0.01
-    assert cfg.recipe.name == recipe
+    assert cfg.recipe.name == recipe.rpartition("/")[2]
     assert cfg.scheduler.milestones == "short"
 
 
 def test_command_line_before_backbone_before_recipe(composed):
-    held = "recipe=held_full"
+    held = "recipe=steady"
     rate = "optimizer.groups.mask_generator.lr"
     assert composed(held, "backbone=vit_b32").optimizer.groups.mask_generator.lr == 0.001
     chosen = composed(held, "backbone=vit_b32", f"{rate}=0.5", "mapping.temperature=3")
     assert chosen.optimizer.groups.mask_generator.lr == 0.5
     assert chosen.mapping.temperature == 3
     assert composed("recipe.lr.pattern=0.2").optimizer.groups.pattern.lr == 0.2
+    assert composed().recipe.name == "steady"
     paper = composed("experiment=paper")
     assert (paper.recipe.name, paper.scheduler.milestones) == ("paper", "paper")
 
 
 def test_methods_that_cannot_start_as_full_do_not(composed):
     for method in ("only_mask", "smm_single_channel"):
-        assert composed("recipe=held_full", f"method={method}").method.start == "published"
+        assert composed("recipe=steady", f"method={method}").method.start == "published"
 
 
 def test_a_run_is_known_by_what_a_recipe_says_not_by_its_name(composed):
-    assert run_key(composed("recipe=held", "seed=1")) == run_key(
-        composed("mapping.temperature=auto", "mapping.refit_until=1", "seed=1")
+    one, other = "recipe=candidate/held", "recipe=candidate/held_full"
+    assert run_key(composed(one, "seed=1")) == run_key(
+        composed("recipe=paper", "mapping.temperature=auto", "mapping.refit_until=1", "seed=1")
     )
-    keys = [run_key(composed(f"recipe={name}", "method=full")) for name in ("held", "held_full")]
+    keys = [run_key(composed(recipe, "method=full")) for recipe in (one, other)]
     assert keys[0] == keys[1]  # there is no mask generator whose rate could differ

@@ -184,7 +184,7 @@ def test_a_temperature_is_fitted_before_the_first_step(composed, mapping):
 
 
 def test_a_mapping_refitted_until_the_first_epoch_is_the_frequent_one(composed):
-    options = (*SMALL, "epochs=3")
+    options = (*SMALL, "recipe=paper", "epochs=3")
     frequent = entry.train(composed(*options, "mapping=flm"))
     held = entry.train(composed(*options, "mapping.refit_until=1"))
     running = ("mapping.refresh=running", "mapping.refit_until=1")
@@ -201,6 +201,7 @@ def test_a_mapping_refitted_until_the_first_epoch_is_the_frequent_one(composed):
 def test_the_counting_pass_sees_the_epochs_own_images(composed, mapping):
     """Each training image once, with the crop and flip of the epoch that it is counted for."""
     options = (f"mapping={mapping}", "callbacks=none", "epochs=3", "dataset.augmentation=paper")
+    options += ("recipe=paper",)
     cfg = composed(*SMALL, *options, "dataset.batch_size=30")
     parts = assemble(cfg)
     counted, trained = [], []
@@ -233,6 +234,7 @@ def test_flm_stays_where_ilm_moves(composed):
     def mappings(mapping):
         options = (
             f"mapping={mapping}",
+            "recipe=paper",
             "callbacks=none",
             "epochs=4",
             "optimizer.groups.pattern.lr=0.2",
@@ -256,17 +258,18 @@ def test_flm_stays_where_ilm_moves(composed):
 def test_running_counts_are_the_predictions_of_the_steps(composed):
     """The second epoch's mapping comes from what the first epoch's steps predicted, not a pass."""
     options = ("mapping.refresh=running", "callbacks=none", "trainer.precision=32-true")
+    options += ("recipe=paper",)
     cfg = composed(*SMALL, *options, "dataset.batch_size=30")
     parts = assemble(cfg)
     module = parts.module
     passes, seen, mappings = [], torch.zeros(20, 10, dtype=torch.int64), []
-    count = module.classifier.count
+    refit = module.classifier.refit_unchecked
 
-    def counted(batches):
+    def watched(batches, over_ranks):
         passes.append(module.current_epoch)
-        return count(batches)
+        return refit(batches, over_ranks)
 
-    module.classifier.count = counted
+    module.classifier.refit_unchecked = watched
 
     class Watch(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):

@@ -215,7 +215,9 @@ def test_a_finished_run_is_not_run_again(finished):
         assert path.name == "train.log" or path.stat().st_mtime_ns == time
 
 
-@pytest.mark.parametrize("mapping", ["ilm", "ilm mapping.refresh=running", "flm", "rlm"])
+@pytest.mark.parametrize(
+    "mapping", ["ilm", "ilm recipe=paper", "ilm recipe=paper mapping.refresh=running", "rlm"]
+)
 def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monkeypatch):
     """Killed after an epoch and continued from last.ckpt: the same prompt, mapping and history."""
     options = (*SMALL, "epochs=4", "dataset.augmentation=paper", *f"mapping={mapping}".split())
@@ -298,13 +300,13 @@ def test_a_resume_in_mid_epoch_sees_the_images_of_an_uninterrupted_run(
     "options",
     [
         ("method=full",),
-        ("method=full", "mapping.refresh=running"),
-        ("method=full", "mapping.temperature=auto", "mapping.refit_until=1"),
+        ("method=full", "recipe=paper"),
+        ("method=full", "recipe=paper", "mapping.refresh=running"),
         (
             *("method=full", "loss.class_weights=balanced", "loss.label_smoothing=0.1"),
             *("trainer.gradient_clip_val=0.01", "scheduler=cosine", "optimizer=sgd"),
         ),
-        ("method=smm",),
+        ("method=smm", "recipe=paper"),
     ],
     ids=" ".join,
 )

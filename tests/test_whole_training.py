@@ -78,7 +78,7 @@ def images_of(splits, numbers_of_training, numbers_of_test, batches, seed):
 
 @pytest.mark.parametrize("mapping", ["ilm", "flm"])
 def test_a_whole_training_is_its_twin(composed, mapping):
-    cfg = composed(*OPTIONS, f"mapping={mapping}")
+    cfg = composed(*OPTIONS, "recipe=paper", f"mapping={mapping}")
     parts, watch = assemble(cfg), Watch()
     transform, data = parts.module.classifier.input_transform, parts.data
     spec = parts.module.classifier.backbone

@@ -33,11 +33,11 @@ class Finding:
         if self.kind == "collapse":
             return (
                 f"{where}training fell to guessing ({100 * self.value:.1f} %). "
-                "mapping.temperature=auto and lower rates (recipe.lr) help; see docs/RESULTS.md."
+                "recipe=steady and lower rates (recipe.lr) help; see docs/RESULTS.md."
             )
         return (
             f"{where}{self.value:g} classes still change their source class. "
-            "mapping.refit_until=1, with mapping.temperature=auto, holds them; see docs/RESULTS.md."
+            "recipe=steady holds them; see docs/RESULTS.md."
         )
 
 

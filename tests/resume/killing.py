@@ -20,6 +20,7 @@ from smm_lightning.dataset.sampler import DerivedBatchSampler
 BASE = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=120", "dataset.test_images=60"),
     *("dataset.batch_size=20", "epochs=5", "dataset.augmentation=paper", "threads=1"),
+    "recipe=paper",  # whose mapping moves in every epoch
 )
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.resume.killing"])
