@@ -31,15 +31,18 @@ def test_what_a_table_needs_comes_back_as_it_was(tmp_path):
     assert row["data/images"] == {"train": 100, "test": 50}
     assert row["images"] == {"train": {"images": 100, "digest": "d" * 64}}
     assert row["environment"] == {"versions": {"torch": "2.15.0"}, "git_commit": "a" * 40}
-    assert (row["epochs"], row["compiled"], row["diagnosis"]) == (200, 0, "mapping@3=4")
-    assert not row.keys() & {"config", "history", "class_names", "val/acc"}
+    assert (row["epochs"], row["compiled"], row["diagnosis"]) == (200, 0, diagnosis)
+    assert row["config"]["method"] == {"name": "smm"}
+    assert "epochs" not in row["config"]
+    assert not row.keys() & {"history", "class_names", "val/acc"}
 
 
 def test_a_run_has_one_row_and_other_rows_stay(tmp_path):
     table = tmp_path / "grid.csv"
-    record(table, [finished("a", 0.1), finished("c", 0.3, device="cuda: X, 80 GB")])
+    ill = [{"kind": "collapse", "epoch": 3, "value": 0.25}]
+    record(table, [finished("a", 0.1, diagnosis=ill), finished("c", 0.3, device="cuda: X, 80 GB")])
     before = table.read_bytes()
-    assert record(table, [*read_table(table), finished("a", 0.1)]) == 2
+    assert record(table, [*read_table(table), finished("a", 0.1, diagnosis=ill)]) == 2
     assert table.read_bytes() == before
     assert record(table, [finished("b", 0.2, **{"val/acc": 0.5}), finished("a", 0.4)]) == 3
     found = {key: row["test/acc_last"] for key, row in recorded(tmp_path).items()}

@@ -114,7 +114,7 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
         result = job.run.result()
         if result is None and (row := rows.get(job.run.key)):
             settled = identity(job.config)
-            result = {**row, "identity": settled, "config": settled}
+            result = {**row, "identity": settled, "config": {**row["config"], **settled}}
         values = dict(flattened(result["config"])) if result else {}
         own = {field: job.value(field) for field in wanted}
         runs.append(Run(job.run.path, {**values, **own}, result))

@@ -6,6 +6,7 @@ quotes and numbers are not, so that both come back as what they were.
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from smm_lightning.result import epochs_of
 
 Result = dict[str, Any]
 _KEY = "run_key"
+_GROUPS = ("dataset", "method", "backbone", "mapping", "recipe")  # whose choice a row names
 # Of what is nested in a result: the parts that a table or its notes need.
 _NESTED = {
     "data/images": None,
@@ -84,12 +86,14 @@ def _flat(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in result.items():
         if name in _NESTED:
             yield from _leaves(name, value, _NESTED[name])
+        elif name == "config":
+            yield from ((f"config.{g}.name", value[g]["name"]) for g in _GROUPS if g in value)
         elif name == "history":
             yield "epochs", epochs_of(result)
-        elif name == "diagnosis":
-            yield name, "; ".join(f"{f['kind']}@{f['epoch']}={f['value']:g}" for f in value or [])
+        elif name == "diagnosis" and value:
+            yield name, json.dumps(value)
         elif isinstance(value, str | int | float) and name != "recorded":
-            yield name, int(value) if isinstance(value, bool) else value
+            yield name, _written(value)
 
 
 def _leaves(prefix: str, node: Mapping[str, Any], wanted: set[str] | None) -> Iterator[Any]:
@@ -97,7 +101,13 @@ def _leaves(prefix: str, node: Mapping[str, Any], wanted: set[str] | None) -> It
         if isinstance(value, Mapping):
             yield from _leaves(f"{prefix}.{name}", value, wanted)
         elif (wanted is None or name in wanted) and value is not None:
-            yield f"{prefix}.{name}", int(value) if isinstance(value, bool) else value
+            yield f"{prefix}.{name}", _written(value)
+
+
+def _written(value: Any) -> Any:
+    """A table does not tell 1, 1.0 and true apart: all are written as 1."""
+    whole = isinstance(value, int | float) and float(value).is_integer()
+    return int(value) if whole else value
 
 
 def _nested(row: Mapping[str, Any]) -> Result:
@@ -109,4 +119,4 @@ def _nested(row: Mapping[str, Any]) -> Result:
         for part in path:
             node = node.setdefault(part, {})
         node[leaf] = int(value) if isinstance(value, float) and value.is_integer() else value
-    return result
+    return {**result, "diagnosis": json.loads(result.get("diagnosis", "null"))}
