@@ -137,9 +137,9 @@ class ReprogrammedClassifier(nn.Module):
         Raises:
             RuntimeError: If mapping or temperature was neither fitted nor loaded.
         """
+        logits = self.label_mapping(source)
         if not self._has_temperature:
             raise RuntimeError("temperature used before refit() or load_state_dict()")
-        logits = self.label_mapping(source)
         return cast("Tensor", logits / self.temperature.to(logits.dtype))
 
     @property

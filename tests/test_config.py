@@ -196,7 +196,7 @@ def test_callbacks_build(composed, choice):
 
 
 def test_paper_settings_of_the_backbones(composed):
-    resnet, vit = composed("backbone=resnet50"), composed("backbone=vit_b32")
+    resnet, vit = (composed(f"backbone={b}", "recipe=paper") for b in ("resnet50", "vit_b32"))
     assert resnet.backbone.weights_name == "IMAGENET1K_V2"
     assert composed("backbone=resnet18").backbone.weights_name == "IMAGENET1K_V1"
     assert (resnet.method.layers, resnet.optimizer.groups.mask_generator.lr) == (5, 0.01)

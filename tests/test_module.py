@@ -142,7 +142,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
 
 
 def test_forward_is_the_composition(composed):
-    parts = assemble(composed(*SMALL, "mapping=rlm"))
+    parts = assemble(composed(*SMALL, "mapping=rlm", "recipe=paper"))
     module: ReprogrammingModule = parts.module.eval()
     images = torch.rand(3, 3, 32, 32)
     source = module.classifier.backbone(module.classifier.input_transform(images))

@@ -80,7 +80,7 @@ def test_a_trainer_with_its_defaults_fits_validates_tests_and_predicts(tmp_path,
 
 
 def test_a_module_is_copied_and_saved(tmp_path, composed):
-    module = assemble(composed(*SMALL, "mapping=rlm")).module.eval()
+    module = assemble(composed(*SMALL, "mapping=rlm", "recipe=paper")).module.eval()
     images = torch.rand(2, 3, 32, 32)
     expected = module(images)
     torch.save(module, tmp_path / "module.pt")

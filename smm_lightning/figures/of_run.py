@@ -68,7 +68,7 @@ def curves(run: Run) -> tuple[Figure, Data]:
             axis.legend()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    figure.suptitle(f"{run.value('method.name')}, run {run.result['run_key']}", fontsize=7)
+    figure.suptitle(run.title, fontsize=7)
     return figure, data
 
 
@@ -85,7 +85,7 @@ def mapping(trained: Trained) -> tuple[Figure, Data]:
         f"{row['target']} \N{LEFTWARDS ARROW} {name}"
         for row, name in zip(rows, sources_named, strict=True)
     ]
-    title = f"Images seen as each source (%), run {trained.result['run_key']}"
+    title = f"Images seen as each source (%): {trained.run.title}"
     figure = heat_map(100 * shares.numpy(), names, sources_named, title, "source class")
     return figure, {"names": np.array(names), "counts": counts.numpy()}
 
@@ -97,7 +97,7 @@ def confusion(trained: Trained) -> tuple[Figure, Data]:
     cells = answers.targets * classes + answers.logits.argmax(1)
     counts = torch.bincount(cells, minlength=classes**2).view(classes, classes)
     shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
-    title = f"{trained.method}: test images (%), run {trained.result['run_key']}"
+    title = f"Test images (%): {trained.run.title}"
     names = trained.class_names
     figure = heat_map(shares.numpy(), names, names, title, "predicted class")
     return figure, {"names": np.array(names), "counts": counts.numpy()}

@@ -35,5 +35,5 @@ def draw(trained: Trained) -> tuple[Figure, dict[str, NDArray[np.float32]]]:
                 if row == 0:
                     axis.set_title(name if half == 0 else f"{name}, equalised", fontsize=6)
             axes[half * rows + row, 0].set_ylabel(names[row], fontsize=6)
-    figure.suptitle(f"{trained.method}, run {trained.result['run_key']}", fontsize=7)
+    figure.suptitle(trained.run.title, fontsize=7)
     return figure, arrays

@@ -33,6 +33,15 @@ class Run:
         """Of a field of the configuration; ``None`` where this run has no such field."""
         return self.values.get(field)
 
+    @property
+    def title(self) -> str:
+        """Dataset, method, recipe and seed, for the head of a figure."""
+        names = [self.value("dataset.name"), self.value("method.name")]
+        recipe, seed = self.value("recipe.name"), self.value("seed")
+        return ", ".join(
+            [*map(str, names), *([f"recipe {recipe}"] if recipe else []), f"seed {seed}"]
+        )
+
     def protocol(self) -> dict[str, Any]:
         """What must be equal for two results to be averaged, but for the seed: settings, data."""
         result = self.result or {}

@@ -89,7 +89,7 @@ def test_refit_fits_it_once_and_predictions_stay():
     plain = copy.deepcopy(auto.label_mapping)
     (images, targets), *_ = batches()
     assert not auto.fitted
-    with pytest.raises(RuntimeError, match="temperature used before"):
+    with pytest.raises(RuntimeError, match="label mapping used before"):
         auto(images)
     auto.refit(batches())
     temperature = auto.temperature.item()
@@ -106,7 +106,7 @@ def test_refit_fits_it_once_and_predictions_stay():
 
 def test_a_number_is_taken_as_it_is():
     torch.manual_seed(0)
-    one, four = wrapped().eval(), wrapped(temperature=4).eval()
+    one, four = wrapped(temperature=1).eval(), wrapped(temperature=4).eval()
     four.input_transform.load_state_dict(one.input_transform.state_dict())
     for model in (one, four):
         model.refit(batches())
