@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
-train: $(INSTALLED) ## Train SMM on real images with a frozen ImageNet classifier (2 to 3 minutes on 2 cores)
+train: $(INSTALLED) ## Train SMM on real images with a frozen ImageNet classifier (1 to 3 minutes on 2 cores)
 	$(BIN)/python train.py
 
 test: $(INSTALLED) ## Run the tests
