@@ -9,14 +9,17 @@ from importlib.metadata import version
 # What each verb is for, and where it lives: loaded only when it is asked for.
 VERBS = {
     "train": ("train", "train a configuration, or sweep over many (-m)"),
-    "status": ("status", "how the runs of a grid stand"),
+    "status": ("run.status", "how the runs of a grid stand"),
     "report": ("report.__main__", "tables of a grid or a folder of runs, beside the paper's"),
     "figures": ("figures.__main__", "the paper's figures from trained runs"),
-    "predict": ("predict", "classes of image files"),
-    "export": ("export", "the trained prompt, or the whole classifier, as a file"),
-    "prepare": ("prepare", "which datasets are here, and what is wrong with a folder of images"),
+    "predict": ("inference.predict", "classes of image files"),
+    "export": ("inference.export", "the trained prompt, or the whole classifier, as a file"),
+    "prepare": (
+        "run.prepare",
+        "which datasets are here, and what is wrong with one's own images",
+    ),
     "benchmark": ("benchmark.__main__", "training against the frozen network's limit"),
-    "dashboard": ("dashboard", "a wandb workspace for grids"),
+    "dashboard": ("training.dashboard", "a wandb workspace for grids"),
 }
 
 

@@ -1,5 +1,7 @@
-"""Precisions, and what pays on which device (docs/BENCHMARKS.md); all of it can be set by hand."""
+"""Precisions, memory and what pays on which device (docs/BENCHMARKS.md); any can be set by hand."""
 
+import ctypes
+import sys
 from collections.abc import Callable
 
 import torch
@@ -8,6 +10,12 @@ from torch import Tensor, nn
 # Of autocast, by Lightning's names of precisions; others compute as they are.
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _AMPERE = 8  # CUDA compute capability from which on there are bfloat16 units
+# Options of glibc's mallopt, from its malloc.h, and what we set them to.
+_ALLOCATION = {
+    -4: 0,  # M_MMAP_MAX: large tensors come from the heap, too
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: the heap does not shrink
+    -2: 256 * 1024 * 1024,  # M_TOP_PAD: and grows in large steps
+}
 
 
 def precision_for(requested: str, device: torch.device, network: nn.Module) -> str:
@@ -73,3 +81,21 @@ def has_grouped_convolutions(network: nn.Module) -> bool:
 
 def _cpu_has_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc reuse the activations' memory from step to step.
+
+    By default every large tensor is mapped afresh and unmapped again, and the kernel zeroes its
+    pages each time: more than half of a training step on a CPU (docs/BENCHMARKS.md).
+
+    Returns:
+        Whether the settings were taken; ``False`` where the C library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return all(mallopt(option, value) for option, value in _ALLOCATION.items())

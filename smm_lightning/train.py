@@ -9,14 +9,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from smm_lightning import sweep
-from smm_lightning.result import score, summarize
+from smm_lightning.run import sweep
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import errors_in_a_line
 from smm_lightning.run.job import further_rank, is_alone, run_job, run_once
+from smm_lightning.run.result import score, summarize
 from smm_lightning.run.settings import require_configuration
-from smm_lightning.signals import RunSignals
+from smm_lightning.run.signals import RunSignals
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -38,11 +38,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
     """Parts in the order in which data flows, fit, test, and what came out."""
-    from smm_lightning.assembly import build_all, build_trainer, plan
-    from smm_lightning.callbacks import EpochRecorder, SaveBeforeEnd
-    from smm_lightning.checkpoint import starting_point
     from smm_lightning.dataset import account
-    from smm_lightning.host_memory import keep_freed_memory
+    from smm_lightning.device import keep_freed_memory
+    from smm_lightning.run.checkpoint import starting_point
+    from smm_lightning.training import EpochRecorder, SaveBeforeEnd
+    from smm_lightning.training.assembly import build_all, build_trainer, plan
     from smm_lightning.training.logger import closed_at_end, log_configuration
     from smm_lightning.training.trainer import refusals_in_a_line
 
@@ -81,7 +81,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
 
 def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:
     """See :func:`same_images.images_since`."""
-    from smm_lightning.same_images import images_since
+    from smm_lightning.training.same_images import images_since
 
     return images_since(cfg.paths.run, cfg.backbone, cfg.method, cfg.dataset, result)
 

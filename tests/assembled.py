@@ -1,6 +1,6 @@
 """The parts and the trainer of a configuration, as the command makes them."""
 
-from smm_lightning.assembly import build, build_all, build_trainer, plan
+from smm_lightning.training.assembly import build, build_all, build_trainer, plan
 
 
 def assemble(cfg):

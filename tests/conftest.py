@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from smm_lightning.grid import expand
+from smm_lightning.run.grid import expand
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"

@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from smm_lightning.callbacks import EpochRecorder
+from smm_lightning.training import EpochRecorder
 from smm_lightning.training.compiled import Compiled
 from tests.assembled import assemble, trainer_of
 

@@ -7,14 +7,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from smm_lightning.assembly import build, plan
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
-from smm_lightning.prepare import known_datasets, node_of
 from smm_lightning.run.identity import run_key
+from smm_lightning.run.prepare import known_datasets, node_of
+from smm_lightning.training.assembly import build, plan
 from tests.assembled import assemble, trainer_of
 
 CONF = Path(__file__).parent.parent / "conf"

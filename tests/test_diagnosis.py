@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from smm_lightning.callbacks.diagnosis import Finding, diagnose
+from smm_lightning.training.diagnosis import Finding, diagnose
 
 GUESS = math.log(10)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from smm_lightning.assembly import build
 from smm_lightning.errors import UserError
-from smm_lightning.grid import CONF, expand
+from smm_lightning.run.folder import State
+from smm_lightning.run.grid import CONF, expand
 from smm_lightning.run.identity import run_name
-from smm_lightning.run_folder import State
-from smm_lightning.status import print_states
+from smm_lightning.run.status import print_states
+from smm_lightning.training.assembly import build
 
 GRIDS = sorted(
     path.stem
@@ -128,8 +128,9 @@ def test_status_names_what_is_not_done(capsys):
 
 def test_grids_and_reports_load_no_torch():
     code = (
-        "import sys; from smm_lightning.grid import expand; import smm_lightning.report.__main__; "
-        "import smm_lightning.status; expand('smoke', ['method=smm']); "
+        "import sys; from smm_lightning.run.grid import expand; "
+        "import smm_lightning.report.__main__; "
+        "import smm_lightning.run.status; expand('smoke', ['method=smm']); "
         "print({'torch', 'lightning', 'wandb', 'timm'} & set(sys.modules))"
     )
     folder = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ import pytest
 from smm_lightning import train as entry
 from smm_lightning.errors import UserError
 from smm_lightning.report.runs import Run
-from smm_lightning.result import read_result
 from smm_lightning.run.identity import identity, run_name
+from smm_lightning.run.result import read_result
 from tests.assembled import trainer_of
 from tests.test_train import SMALL
 
@@ -75,7 +75,7 @@ LIGHTNINGS = "lightning.pytorch.callbacks"
     [
         "callbacks=none",
         "callbacks.last.every_n_steps=3",
-        callback("smm_lightning.callbacks.WandbPanels"),
+        callback("smm_lightning.training.WandbPanels"),
         callback(f"{LIGHTNINGS}.LearningRateMonitor"),
         callback(f"{LIGHTNINGS}.model_summary.ModelSummary"),
     ],

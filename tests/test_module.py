@@ -7,12 +7,12 @@ import torch
 
 from smm_lightning import train as entry
 from smm_lightning.backbone.frozen import fingerprint
-from smm_lightning.callbacks import EpochRecorder
-from smm_lightning.callbacks.recorder import clock, epoch_line
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import greedy_one_to_one
+from smm_lightning.run.checkpoint import read_checkpoint
+from smm_lightning.training import EpochRecorder
 from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
+from smm_lightning.training.history import clock, epoch_line
 from smm_lightning.training.module import ReprogrammingModule
 from tests.assembled import assemble, trainer_of
 

@@ -3,9 +3,9 @@ from functools import partial
 import pytest
 import torch
 
-from smm_lightning.assembly import plan
 from smm_lightning.errors import Problems, UserError
 from smm_lightning.method.mask_generator import MaskGenerator
+from smm_lightning.training.assembly import plan
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.optimizer import (
     Constant,

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from smm_lightning import train as entry
-from smm_lightning.callbacks import LastCheckpoint
 from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError
-from smm_lightning.predict import load_model, predictions
+from smm_lightning.inference.predict import load_model, predictions
+from smm_lightning.training import LastCheckpoint
 from tests.test_train import run_program
 
 CLASSES = ("ant", "bee", "cat")
@@ -462,8 +462,8 @@ def test_a_background_that_is_no_colour(root, configured):
 
 @pytest.mark.parametrize("exif", ["true", "false"])
 def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif):
-    from smm_lightning.export import export_torch
-    from smm_lightning.prompt import read_prompt, rebuild, write_prompt
+    from smm_lightning.inference.export import export_torch
+    from smm_lightning.inference.prompt_file import read_prompt, rebuild, write_prompt
 
     for split in ("train", "test"):
         for name in ("a", "b"):

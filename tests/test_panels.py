@@ -10,8 +10,8 @@ import pytest
 import wandb
 
 from smm_lightning import train as entry
-from smm_lightning.callbacks.panels import mask_statistics, picture_rows
-from smm_lightning.views import VIEWS
+from smm_lightning.method.pictures import VIEWS
+from smm_lightning.training.panels import mask_statistics, picture_rows
 from tests.test_train import SMALL
 
 
@@ -103,7 +103,7 @@ def test_loggers_combine(composed, tmp_path, monkeypatch, chosen):
 
 
 def test_panels_without_their_logger_do_nothing(composed):
-    panels = "+callbacks.panels._target_=smm_lightning.callbacks.WandbPanels"
+    panels = "+callbacks.panels._target_=smm_lightning.training.WandbPanels"
     cfg = composed(*SMALL, "epochs=1", panels)
     assert entry.train(cfg)["history"]
     assert not list(Path(cfg.paths.run).rglob("*.png"))
@@ -117,7 +117,7 @@ def test_a_logger_on_a_finished_run_is_told_that_it_gets_nothing(composed, capsy
 
 def test_the_workspace_is_whole():
     pytest.importorskip("wandb_workspaces")
-    from smm_lightning.dashboard import workspace
+    from smm_lightning.training.dashboard import workspace
 
     text = workspace("team", "project")._to_model().model_dump_json(by_alias=True)
     for word in (

@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from smm_lightning import ReprogrammedClassifier
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import learned
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import LabelMapping
+from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.train import train
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy

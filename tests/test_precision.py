@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.run.checkpoint import read_checkpoint
 from tests.assembled import assemble
 from tests.test_train import SMALL
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smm_lightning import prepare
+from smm_lightning.run import prepare
 from tests.dataset import miniatures
 from tests.test_own_images import make
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.callbacks.prompt import effect
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.method import FramePrompt, PadPrompt, SampleSpecificMask
+from smm_lightning.run.checkpoint import read_checkpoint
+from smm_lightning.training.prompt_recorder import effect
 from tests.method.test_input_transforms import MEAN, STD, images, randomized
 from tests.test_train import SMALL
 

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from smm_lightning import run_folder
 from smm_lightning.errors import UserError
-from smm_lightning.result import write_result
-from smm_lightning.run_folder import RunFolder, State
+from smm_lightning.run import folder as run_folder
+from smm_lightning.run.folder import RunFolder, State
+from smm_lightning.run.result import write_result
 
 
 def hold(path, ready):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from smm_lightning import train as entry
-from smm_lightning.run_folder import RunFolder
-from smm_lightning.signals import RunSignals, StalledError
+from smm_lightning.run.folder import RunFolder
+from smm_lightning.run.signals import RunSignals, StalledError
 from tests.test_train import SMALL
 
 
@@ -32,7 +32,7 @@ def test_in_a_step_a_signal_waits_and_a_second_one_does_not():
 
 
 def test_a_step_that_takes_too_long_is_given_up(monkeypatch):
-    monkeypatch.setattr("smm_lightning.signals._STEP_S", 0.1)
+    monkeypatch.setattr("smm_lightning.run.signals._STEP_S", 0.1)
     with RunSignals(60, alone=False) as signals:
         signals.in_step = True
         os.kill(os.getpid(), signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_handlers_are_put_back():
 def test_a_hang_that_swallows_the_alarm_ends_the_process_with_tracebacks():
     code = """
 import ctypes, signal
-from smm_lightning.signals import RunSignals
+from smm_lightning.run.signals import RunSignals
 with RunSignals(0.2, alone=True) as signals:
     signals.watch(lambda: 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})

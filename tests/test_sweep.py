@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from smm_lightning import sweep
+from smm_lightning.run import sweep
 from tests import faults
 from tests.resume.killing import differences, outcome
 from tests.test_train import ROOT, SMALL, run_program

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.callbacks import BestCheckpoint
-from smm_lightning.checkpoint import read_checkpoint
-from smm_lightning.result import read_result
+from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.config import quoted
+from smm_lightning.run.result import read_result
+from smm_lightning.training import BestCheckpoint
 from tests.dataset.test_dataset import write_images
 
 ROOT = Path(__file__).parent.parent
@@ -225,7 +225,7 @@ def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monk
     entry.train(whole)
 
     cut = composed(*options, f"paths.root={tmp_path}/cut")
-    from smm_lightning.callbacks import LastCheckpoint
+    from smm_lightning.training import LastCheckpoint
 
     save = LastCheckpoint.on_train_epoch_end
 

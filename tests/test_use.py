@@ -18,12 +18,20 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from smm_lightning import ReprogrammedClassifier, export
+from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
-from smm_lightning.predict import files_of, load_model, predictions, rendered
-from smm_lightning.prompt import FORMAT, Prompt, device_of, read_prompt, rebuild, write_prompt
+from smm_lightning.inference import export
+from smm_lightning.inference.predict import files_of, load_model, predictions, rendered
+from smm_lightning.inference.prompt_file import (
+    FORMAT,
+    Prompt,
+    device_of,
+    read_prompt,
+    rebuild,
+    write_prompt,
+)
 from tests.test_train import ROOT, SMALL
 
 CPU = torch.device("cpu")
@@ -129,7 +137,8 @@ def test_prompts_load_without_lightning_and_hydra(trained, tmp_path):
     write_prompt(read_prompt(run), tmp_path / "p.safetensors")
     code = (
         "import sys; sys.modules |= dict.fromkeys(['lightning', 'hydra', 'omegaconf', 'wandb']); "
-        "from pathlib import Path; from smm_lightning.prompt import read_prompt, rebuild; "
+        "from pathlib import Path; "
+        "from smm_lightning.inference.prompt_file import read_prompt, rebuild; "
         "print(len(rebuild(read_prompt(Path(sys.argv[1]))).class_names))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "p.safetensors")]

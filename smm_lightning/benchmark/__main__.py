@@ -78,7 +78,7 @@ def _answer(part: str, given: str) -> None:
     import importlib
 
     from smm_lightning.benchmark.setting import Setting
-    from smm_lightning.host_memory import keep_freed_memory
+    from smm_lightning.device import keep_freed_memory
 
     setting = Setting(**json.loads(given))
     if part != "published":

@@ -90,7 +90,7 @@ def _measured(options: argparse.Namespace) -> dict[str, float]:
     """Images per second of one side on one core, and the memory that it takes."""
     import torch
 
-    from smm_lightning.host_memory import keep_freed_memory
+    from smm_lightning.device import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

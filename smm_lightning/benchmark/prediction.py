@@ -1,7 +1,7 @@
 """``python -m smm_lightning.benchmark.prediction <run> <images>``: files against the network alone.
 
 Images per second of the frozen network forward on resident data, of the whole classifier on the
-same, and of ``smm_lightning.predict`` on image files, in turns.
+same, and of ``smm_lightning.inference.predict`` on image files, in turns.
 """
 
 import argparse
@@ -12,10 +12,9 @@ import torch
 
 from smm_lightning.benchmark.measure import middle, seconds_a_call
 from smm_lightning.dataset import Decoding
-from smm_lightning.device import AUTOCAST, precision_for
-from smm_lightning.host_memory import keep_freed_memory
-from smm_lightning.predict import Model, files_of, predictions
-from smm_lightning.prompt import device_of, read_prompt, rebuild
+from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
+from smm_lightning.inference.predict import Model, files_of, predictions
+from smm_lightning.inference.prompt_file import device_of, read_prompt, rebuild
 
 
 def main() -> None:

@@ -13,15 +13,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from smm_lightning.device import keep_freed_memory
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import save, write_columns
 from smm_lightning.figures.trained import Trained
-from smm_lightning.host_memory import keep_freed_memory
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
 from smm_lightning.report.page import FIGURES_OF_RUN as OF_RUN
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
-from smm_lightning.result import read_result
+from smm_lightning.run.result import read_result
 
 OF_GROUP = ("training", "patch_size", "confidence", "loss_change", "embedding")
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from smm_lightning.figures.style import COLUMN, new_figure
 from smm_lightning.figures.trained import Trained
-from smm_lightning.views import VIEWS, equalised, true_colours, views
+from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 
 
 def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:

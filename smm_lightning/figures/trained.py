@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from smm_lightning.assembly import Parts, plan
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run
+from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.images import changed_images, require_noted_images
+from smm_lightning.training.assembly import Parts, plan
 from smm_lightning.training.provenance import SCHEMA
 
 

@@ -53,7 +53,7 @@ def main() -> None:
 
 def title_of(experiment: str, overrides: Sequence[str]) -> str:
     """The experiment, and what was changed on the command line, but for places."""
-    from smm_lightning.grid import decisive
+    from smm_lightning.run.grid import decisive
 
     changed = [override for override in decisive(overrides) if not override.startswith("paths.")]
     return " ".join([experiment, *changed])
@@ -101,7 +101,7 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
     """
     from omegaconf import OmegaConf
 
-    from smm_lightning.grid import expand
+    from smm_lightning.run.grid import expand
 
     jobs = expand(experiment, overrides)
     first = jobs[0].config

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.report.tables import Table
-from smm_lightning.result import epochs_of
+from smm_lightning.run.result import epochs_of
 
 
 def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import problem
-from smm_lightning.result import read_result
 from smm_lightning.run.identity import decisive_part
+from smm_lightning.run.result import read_result
 
 # What a run is called by; every one of them has these.
 NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name")

@@ -5,10 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from smm_lightning.result import Objective, environment
+from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.identity import identity, run_key, run_name
 from smm_lightning.run.recorded import recorded
-from smm_lightning.run_folder import RunFolder
+from smm_lightning.run.result import Objective, environment
 
 Result = dict[str, Any]
 

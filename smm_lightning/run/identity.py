@@ -34,7 +34,7 @@ _LEFT_OUT_OF = {
 _WITHOUT_MASK_GENERATOR = ("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt")
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
-    "smm_lightning.callbacks.": (
+    "smm_lightning.training.": (
         *("BestCheckpoint", "EpochRecorder", "LastCheckpoint", "PromptRecorder"),
         *("TensorBoardPanels", "WandbPanels"),
     ),

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from smm_lightning import sweep
 from smm_lightning.errors import RunEndedError, UserError, problem
-from smm_lightning.result import score, write_result
+from smm_lightning.run import sweep
 from smm_lightning.run.config import quoted, started_as
 from smm_lightning.run.context import Result, RunContext
 from smm_lightning.run.hydra_errors import exit_with
 from smm_lightning.run.images import require_noted_images
+from smm_lightning.run.result import score, write_result
 
 Work = Callable[[], Result]
 # What differs between the images of a result and those that are there now.

@@ -13,7 +13,7 @@ from typing import Any
 
 from smm_lightning.errors import problem
 from smm_lightning.files import write_atomically
-from smm_lightning.result import epochs_of
+from smm_lightning.run.result import epochs_of
 
 Result = dict[str, Any]
 _KEY = "run_key"

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Seed
-from smm_lightning.result import Objective
 from smm_lightning.run.declared import Name, check_node, check_values
+from smm_lightning.run.result import Objective
 
 # Arguments that code adds to a group's node.
 PASSED: dict[str, tuple[str, ...]] = {

@@ -1,17 +1,29 @@
 """Training under Lightning: the module, the optimiser and what is minimised, the trainer."""
 
+from smm_lightning.training.checkpoints import BestCheckpoint, LastCheckpoint
+from smm_lightning.training.graceful_stop import SaveBeforeEnd
+from smm_lightning.training.history import EpochRecorder
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import Constant, Cosine, Group, GroupedOptimizer, Milestones
+from smm_lightning.training.panels import TensorBoardPanels, WandbPanels
+from smm_lightning.training.prompt_recorder import PromptRecorder
 from smm_lightning.training.training import Training
 
 __all__ = [
+    "BestCheckpoint",
     "Constant",
     "Cosine",
     "CrossEntropy",
+    "EpochRecorder",
     "Group",
     "GroupedOptimizer",
+    "LastCheckpoint",
     "Milestones",
+    "PromptRecorder",
     "ReprogrammingModule",
+    "SaveBeforeEnd",
+    "TensorBoardPanels",
     "Training",
+    "WandbPanels",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.files import write_atomically
+from smm_lightning.run.checkpoint import read_checkpoint
 
 
 class AtomicCheckpointIO(CheckpointIO):

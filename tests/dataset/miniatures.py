@@ -10,7 +10,7 @@ import numpy as np
 from hydra.utils import instantiate
 from PIL import Image
 
-from smm_lightning.prepare import known_datasets, node_of
+from smm_lightning.run.prepare import known_datasets, node_of
 
 CLASSES = 3
 TRAIN, TEST, VAL = 4, 2, 1  # images a class

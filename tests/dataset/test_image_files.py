@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from smm_lightning import prepare
 from smm_lightning import train as entry
 from smm_lightning.dataset import ImageFolder
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
 from smm_lightning.errors import UserError
 from smm_lightning.figures.trained import Trained
-from smm_lightning.predict import files_of
+from smm_lightning.inference.predict import files_of
 from smm_lightning.report.runs import runs_below
+from smm_lightning.run import prepare
 
 READABLE = ("JPG", "jpeg", "jfif", "png", "PNG", "webp", "gif", "bmp", "tif", "tga", "jp2", "ppm")
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smm_lightning import prepare
 from smm_lightning import train as entry
 from smm_lightning.dataset import (
     Decoding,
@@ -27,7 +26,8 @@ from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.records import load_record
 from smm_lightning.dataset.splits import ArraySplit
 from smm_lightning.errors import UserError
-from smm_lightning.prepare import known_datasets
+from smm_lightning.run import prepare
+from smm_lightning.run.prepare import known_datasets
 from tests.dataset import miniatures
 
 COOP = [name for name in known_datasets() if "split" in miniatures.node(name, "data")]

@@ -18,8 +18,8 @@ from smm_lightning.figures import __main__ as command
 from smm_lightning.figures import of_group, of_results, of_run, pictures
 from smm_lightning.figures.style import colour, marker, new_figure, save
 from smm_lightning.figures.trained import Trained
+from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
-from smm_lightning.views import VIEWS, equalised, true_colours
 from tests.dataset.test_dataset import write_images
 from tests.report.made_up import result, run
 from tests.test_train import SMALL

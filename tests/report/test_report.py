@@ -116,7 +116,7 @@ def test_unlike_protocols_are_never_averaged(change, name):
         {"config__trainer__devices": 2},
         {"config__dataset__residency": "memory"},
         {"config__dataset__source__root": "elsewhere"},
-        {"config__callbacks__last": {"_target_": "smm_lightning.callbacks.LastCheckpoint"}},
+        {"config__callbacks__last": {"_target_": "smm_lightning.training.LastCheckpoint"}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -212,7 +212,7 @@ def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
     ],
 )
 def test_the_papers_cells_are_those_of_the_experiment(experiment, numbers, expanded, monkeypatch):
-    monkeypatch.setattr("smm_lightning.grid.expand", lambda name, _: expanded(name))
+    monkeypatch.setattr("smm_lightning.run.grid.expand", lambda name, _: expanded(name))
     grid = grid_of(experiment, [])
     runs, layout = grid.runs, grid.layout
     cells = [cell for table in tables_of(runs, layout) for cell in table.cells.values()]

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-import smm_lightning.assembly  # noqa: F401 - loaded once, in the server
+import smm_lightning.training.assembly  # noqa: F401 - loaded once, in the server
 from smm_lightning import train as entry
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.dataset.sampler import DerivedBatchSampler
+from smm_lightning.run.checkpoint import read_checkpoint
 
 BASE = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=120", "dataset.test_images=60"),

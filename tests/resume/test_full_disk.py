@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from smm_lightning.checkpoint import read_checkpoint
+from smm_lightning.run.checkpoint import read_checkpoint
 from tests import faults
 from tests.resume.killing import BASE, differences, outcome, run_through, start
 

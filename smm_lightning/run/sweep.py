@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import RunEndedError
-from smm_lightning.run_folder import RunFolder
-from smm_lightning.signals import ENDING
+from smm_lightning.run.folder import RunFolder
+from smm_lightning.run.signals import ENDING
 
 _IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process that started it
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -64,7 +64,7 @@ def run_alone(overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
 
 def _own_code_first() -> str:
     """Search path with this very package, which another installed checkout must not replace."""
-    place = str(Path(__file__).parent.parent)
+    place = str(Path(__file__).parent.parent.parent)
     return os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 

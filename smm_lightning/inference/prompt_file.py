@@ -17,12 +17,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from smm_lightning.backbone import BackboneSpec
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import ReprogrammedClassifier, build_classifier, learned
 from smm_lightning.errors import Problems, problem
 from smm_lightning.files import write_atomically
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
+from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.declared import check_values
 
 FORMAT = "smm-lightning prompt 5"

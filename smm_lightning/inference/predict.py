@@ -1,7 +1,7 @@
 """``smm predict <model> <images or folders>``: class names and confidences.
 
-The model is a checkpoint, the folder of a run, or a file of ``smm_lightning.export`` (.safetensors,
-.pt2, .onnx). Files that cannot be read are named and left out; the exit status is then 1.
+The model is a checkpoint, the folder of a run, or a file of ``smm export`` (.safetensors, .pt2,
+.onnx). Files that cannot be read are named and left out; the exit status is then 1.
 """
 
 import argparse
@@ -23,12 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, Found, Walker
 from smm_lightning.dataset.splits import Decoding, decoded
-from smm_lightning.device import AUTOCAST, precision_for
+from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
-from smm_lightning.export import FACTS
 from smm_lightning.files import write_atomically, writing
-from smm_lightning.host_memory import keep_freed_memory
-from smm_lightning.prompt import device_of, read_prompt, rebuild
+from smm_lightning.inference.export import FACTS
+from smm_lightning.inference.prompt_file import device_of, read_prompt, rebuild
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")

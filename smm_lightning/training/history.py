@@ -10,8 +10,8 @@ from typing import Any, cast
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from smm_lightning.callbacks.diagnosis import Row, diagnose
 from smm_lightning.files import write_atomically
+from smm_lightning.training.diagnosis import Row, diagnose
 
 
 class EpochRecorder(Callback):

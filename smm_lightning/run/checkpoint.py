@@ -5,8 +5,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from smm_lightning.errors import UserError, problem
 
 
@@ -20,6 +18,8 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     Raises:
         UserError: If the file is missing, damaged, or not a checkpoint of this program.
     """
+    import torch
+
     if not path.is_file():
         raise problem(
             "ckpt_path", "no such file", str(path), "Runs leave last.ckpt in their folder."

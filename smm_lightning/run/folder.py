@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from smm_lightning.errors import one_line, problem
 from smm_lightning.files import remove_unfinished, write_atomically
-from smm_lightning.result import FILE, read_result
+from smm_lightning.run.result import FILE, read_result
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
 _STATE = "state.json"

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from smm_lightning.grid import Job, jobs_of
+from smm_lightning.run.folder import STATES, State
+from smm_lightning.run.grid import Job, jobs_of
 from smm_lightning.run.recorded import recorded
-from smm_lightning.run_folder import STATES, State
 
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 

@@ -15,13 +15,13 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.backbone import BackboneSpec
-from smm_lightning.checkpoint import read_checkpoint
 from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.mapping import LabelMapping, Reads
 from smm_lightning.method import InputTransform
+from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.training import Training
 from smm_lightning.training.module import ReprogrammingModule

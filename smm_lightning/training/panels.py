@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 from smm_lightning.ranges import Count
-from smm_lightning.views import VIEWS, equalised, true_colours, views
 
 _MOST_CLASSES = 50  # of a confusion plot; above it a heat map
 _NEAR_ZERO = 0.05  # of the largest absolute value of a mask

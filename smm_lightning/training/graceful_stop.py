@@ -5,8 +5,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from smm_lightning.callbacks.checkpoints import LastCheckpoint
-from smm_lightning.signals import RunSignals
+from smm_lightning.run.signals import RunSignals
+from smm_lightning.training.checkpoints import LastCheckpoint
 
 
 class SaveBeforeEnd(Callback):

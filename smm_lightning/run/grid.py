@@ -21,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import CONF
+from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run.identity import run_key
-from smm_lightning.run_folder import RunFolder
 
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
 

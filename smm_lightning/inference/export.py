@@ -18,7 +18,7 @@ import torch
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import from_extra, problem
 from smm_lightning.files import write_atomically, writing
-from smm_lightning.prompt import Prompt, read_prompt, rebuild, write_prompt
+from smm_lightning.inference.prompt_file import Prompt, read_prompt, rebuild, write_prompt
 
 SUFFIXES = {"prompt": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 # What predict.py must know of a whole model, in the file under this name.

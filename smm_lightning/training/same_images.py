@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.assembly import Node, build, build_data
 from smm_lightning.run.images import changed_images
+from smm_lightning.training.assembly import Node, build, build_data
 
 
 def images_since(

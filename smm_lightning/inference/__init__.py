@@ -1,0 +1,1 @@
+"""What was trained, at work: prompt files, predictions, exports."""
