@@ -22,10 +22,10 @@ class RunEndedError(Exception):
     """A run of a sweep ended without a result; the message says which and why."""
 
 
-def problem(where: str, what: str, got: object = _NOTHING, cure: str = "") -> UserError:
-    """An error that reads ``<field or file>: <what is wrong> (got <value>). <cure>``."""
+def problem(where: str, what: str, got: object = _NOTHING, hint: str = "") -> UserError:
+    """An error that reads ``<field or file>: <what is wrong> (got <value>). <hint>``."""
     value = "" if got is _NOTHING else f" (got {_shown(got)})"
-    return UserError(f"{where}: {what}{value}. {cure}".rstrip())
+    return UserError(f"{where}: {what}{value}. {hint}".rstrip())
 
 
 def _shown(value: object) -> str:
@@ -48,15 +48,15 @@ class Problems:
         where: str,
         what: str,
         got: object = _NOTHING,
-        cure: str = "",
+        hint: str = "",
     ) -> None:
         """Note a problem unless ``ok``; the other arguments are those of :func:`problem`."""
         if not ok:
-            self.add(where, what, got, cure)
+            self.add(where, what, got, hint)
 
-    def add(self, where: str, what: str, got: object = _NOTHING, cure: str = "") -> None:
+    def add(self, where: str, what: str, got: object = _NOTHING, hint: str = "") -> None:
         """Note a problem; the arguments are those of :func:`problem`."""
-        self.found += problem(where, what, got, cure).problems
+        self.found += problem(where, what, got, hint).problems
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -100,17 +100,17 @@ def from_extra(extra: str, where: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        cure = f"Install it: pip install 'smm-lightning[{extra}]'."
-        raise problem(where, f"needs the package {error.name}", cure=cure) from error
+        hint = f"Install it: pip install 'smm-lightning[{extra}]'."
+        raise problem(where, f"needs the package {error.name}", hint=hint) from error
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """A cure for an unknown name: the closest known one, or nothing."""
+    """A hint for an unknown name: the closest known one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean '{close[0]}'?" if close else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A cure for an unknown name: the closest known one, and the list of all."""
+    """A hint for an unknown name: the closest known one, and the list of all."""
     choices = sorted(known)
     return f"{closest(name, choices)} Known: {', '.join(choices)}.".lstrip()

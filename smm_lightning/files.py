@@ -55,8 +55,8 @@ def writing(field: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot be written ({error.strerror or error})"
-        cure = f"Make room, or choose another place with {field}."
-        raise problem(field, what, str(path), cure) from error
+        hint = f"Make room, or choose another place with {field}."
+        raise problem(field, what, str(path), hint) from error
 
 
 def _umask() -> int:

@@ -35,8 +35,8 @@ def checked_batches(
         yield checked_images(images, size), checked_targets(targets, len(images), classes)
     if not found:
         again = iter(batches) is batches
-        cure = "An iterator is used up after one pass: hand over the loader itself, or a list."
-        raise problem("batches", "holds no batch", cure=cure if again else "")
+        hint = "An iterator is used up after one pass: hand over the loader itself, or a list."
+        raise problem("batches", "holds no batch", hint=hint if again else "")
 
 
 def pair_of(batch: Any) -> tuple[Any, Any]:
@@ -51,8 +51,8 @@ def pair_of(batch: Any) -> tuple[Any, Any]:
         ]
         if None not in keys:
             return batch[keys[0]], batch[keys[1]]
-        cure = f"One of {', '.join(_IMAGE_KEYS)} and one of {', '.join(_TARGET_KEYS)} are needed."
-        raise problem("batches", "a dictionary without images or targets", list(batch), cure)
+        hint = f"One of {', '.join(_IMAGE_KEYS)} and one of {', '.join(_TARGET_KEYS)} are needed."
+        raise problem("batches", "a dictionary without images or targets", list(batch), hint)
     if isinstance(batch, tuple | list) and len(batch) == 2:  # noqa: PLR2004
         return batch[0], batch[1]
     what = "must be pairs of images and targets"
@@ -70,13 +70,13 @@ def checked_images(images: Any, size: int) -> Tensor:
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):  # noqa: PLR2004
         raise problem("images", f"must have the shape (B, 3, {size}, {size})", tuple(images.shape))
     if not images.is_floating_point():
-        cure = "Divide by 255: images.float() / 255."
-        raise problem("images", "must be floating-point numbers in [0, 1]", images.dtype, cure)
+        hint = "Divide by 255: images.float() / 255."
+        raise problem("images", "must be floating-point numbers in [0, 1]", images.dtype, hint)
     low, high = images.aminmax() if images.numel() else (images.new_zeros(()), images.new_ones(()))
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also where one is not a number
-        cure = "The classifier normalises them itself."
+        hint = "The classifier normalises them itself."
         got = f"{low.item():.3g} to {high.item():.3g}"
-        raise problem("images", "must lie in [0, 1]", got, cure)
+        raise problem("images", "must lie in [0, 1]", got, hint)
     return images
 
 
@@ -93,13 +93,13 @@ def checked_targets(targets: Any, count: int, classes: int) -> Tensor:
     whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
     if numbers.ndim != 1 or not whole:
         if numbers.ndim != 2:  # noqa: PLR2004
-            cure = "Take targets.long()."
+            hint = "Take targets.long()."
         elif numbers.shape[1] == 1:
-            cure = "Take targets.squeeze(1)."
+            hint = "Take targets.squeeze(1)."
         else:
-            cure = "Of one-hot targets take targets.argmax(1)."
+            hint = "Of one-hot targets take targets.argmax(1)."
         got = f"{numbers.dtype} of shape {tuple(numbers.shape)}"
-        raise problem("targets", "must be class numbers of shape (B,)", got, cure)
+        raise problem("targets", "must be class numbers of shape (B,)", got, hint)
     if len(numbers) != count:
         raise problem("targets", f"must be one for each of the {count} images", len(numbers))
     numbers = numbers.long()
@@ -137,5 +137,5 @@ def check_normalization(mean: Any, std: Any) -> None:
         numbers = list(values) if isinstance(values, Iterable) else []
         real = all(isinstance(number, int | float) for number in numbers)
         if len(numbers) != 3 or not real or not all(least <= n <= 1 for n in numbers):  # noqa: PLR2004
-            cure = "Numbers for images of 0 to 255 are to be divided by 255."
-            raise problem(field, "must be three numbers, for images in [0, 1]", values, cure)
+            hint = "Numbers for images of 0 to 255 are to be divided by 255."
+            raise problem(field, "must be three numbers, for images in [0, 1]", values, hint)

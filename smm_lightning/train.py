@@ -41,7 +41,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
     from smm_lightning.dataset import account
     from smm_lightning.device import keep_freed_memory
     from smm_lightning.run.checkpoint import starting_point
-    from smm_lightning.training import EpochRecorder, SaveBeforeEnd
+    from smm_lightning.training import EpochRecorder, GracefulStop
     from smm_lightning.training.assembly import build_all, build_trainer, plan
     from smm_lightning.training.logger import closed_at_end, log_configuration
     from smm_lightning.training.trainer import refusals_in_a_line
@@ -51,7 +51,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
     signalled = RunSignals(60 * cfg.stall_minutes, alone=is_alone())
     with signalled as signals, sweep.threads(cfg.threads):
         recorder = EpochRecorder(run.folder.path / "epochs.csv")
-        callbacks = [SaveBeforeEnd(signals), recorder]
+        callbacks = [GracefulStop(signals), recorder]
         callbacks += build_all(cfg.get("callbacks"), "callbacks")
         loggers = [] if run.dry else build_all(cfg.get("logger"), "logger")
         trainer = build_trainer(cfg.trainer, planned.spec, callbacks, loggers)

@@ -67,7 +67,7 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
     except (RuntimeError, AttributeError) as error:  # scripted or quantized
         what = f"cannot be frozen ({str(error).splitlines()[0]})"
         raise problem(
-            "network", what, cure="Hand over the network that it was made from."
+            "network", what, hint="Hand over the network that it was made from."
         ) from error
     device, dtype = place_of(network)
     probe = torch.zeros(2, 3, image_size, image_size, device=device, dtype=dtype)
@@ -77,7 +77,7 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
     except Exception as error:  # layers raise what they like
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"cannot classify images of shape {tuple(probe.shape)} ({reason})"
-        raise problem("network", what, cure="Give the image_size that it takes.") from error
+        raise problem("network", what, hint="Give the image_size that it takes.") from error
     logits = logits_in(answer)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(probe):  # noqa: PLR2004
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(answer).__name__
@@ -86,5 +86,5 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
         raise problem("network", "must return finite floating-point logits", logits.dtype)
     if not logits.requires_grad:
         what = "passes no gradient to its input, so no prompt can be trained in front of it"
-        raise problem("network", what, cure="Is there a detach() or no_grad() in its forward?")
+        raise problem("network", what, hint="Is there a detach() or no_grad() in its forward?")
     return network if logits is answer else LogitsOnly(network), logits.shape[1]

@@ -156,7 +156,7 @@ class FrozenBackbone(nn.Module):
 def no_head() -> UserError:
     """For who asks a network for features that has none."""
     what = "does not end with a linear layer that was found, so it has no features before it"
-    return problem("backbone", what, cure="backbone.classifier_layer=<name> names the layer.")
+    return problem("backbone", what, hint="backbone.classifier_layer=<name> names the layer.")
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -273,10 +273,10 @@ class TimmModel(BackboneSpec):
     def __post_init__(self) -> None:
         """See :class:`BackboneSpec`."""
         if not timm.is_model(self.model):
-            cure = (
+            hint = (
                 f"{closest(self.model, timm.list_models())} timm.list_models() names all.".lstrip()
             )
-            raise problem("backbone.model", "timm has no such model", self.model, cure)
+            raise problem("backbone.model", "timm has no such model", self.model, hint)
         self._facts = timm.get_pretrained_cfg(self.model)
         if self._facts is None:
             raise problem("backbone.model", "timm knows no size and mean of it", self.model)

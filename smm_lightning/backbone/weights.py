@@ -37,8 +37,8 @@ def require_sha256(file: Path, expected: str) -> None:
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != expected:
         what = f"is not the file with the checksum {expected[:12]} that this program was made for"
-        cure = "Install the package again, in the version of pyproject.toml."
-        raise problem(f"backbone: {file}", what, found[:12], cure)
+        hint = "Install the package again, in the version of pyproject.toml."
+        raise problem(f"backbone: {file}", what, found[:12], hint)
 
 
 def read_weights(file: Path) -> Weights:
@@ -57,7 +57,7 @@ def read_weights(file: Path) -> Weights:
         raise problem(
             f"backbone.weights: {file}",
             "is no readable file of tensors; it may be truncated, or a web page saved by mistake",
-            cure="Download it again.",
+            hint="Download it again.",
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -84,7 +84,7 @@ def load_weights(network: nn.Module, weights: Weights, origin: str) -> None:
             f"backbone.weights: {origin}",
             f"belongs to another architecture: {len(missing)} tensors missing, {len(unknown)} "
             f"unknown, {len(shapes)} of another shape, such as '{first}'",
-            cure="Choose the backbone that the file was made for.",
+            hint="Choose the backbone that the file was made for.",
         )
     network.load_state_dict(weights, strict=False)
 
@@ -107,7 +107,7 @@ def fetched(load: Callable[[], nn.Module], source: str, place: str) -> nn.Module
         raise problem(
             "backbone",
             f"its weights could not be fetched ({reason[-1] if reason else type(error).__name__})",
-            cure=f"The file is {source}. Fetch it on a machine with a network and either put it at "
+            hint=f"The file is {source}. Fetch it on a machine with a network and either put it at "
             f"{place} or name it with backbone.weights=<file>; backbone.pretrained=false takes "
             "random weights.",
         ) from error

@@ -68,12 +68,12 @@ class CoOp(Source):
         split_file = self._split_file(images)
         problems = Problems()
         found = images is not None or databases is not None
-        problems.require(found, self.name, f"no images in {self.root}", cure=self._image_cure())
+        problems.require(found, self.name, f"no images in {self.root}", hint=self._image_cure())
         problems.require(
             split_file is not None,
             self.name,
             f"{self.split} is missing",
-            cure=f"Fetch it from {self.split_url} and put it into {self._home()}.",
+            hint=f"Fetch it from {self.split_url} and put it into {self._home()}.",
         )
         problems.raise_if_any()
         assert split_file is not None
@@ -97,7 +97,7 @@ class CoOp(Source):
         if self._images() is not None or self._databases() is not None:
             return
         if self.torchvision is None:
-            raise problem(self.name, "no download", cure=self._image_cure())
+            raise problem(self.name, "no download", hint=self._image_cure())
         from torchvision import datasets
 
         getattr(datasets, self.torchvision)(self.root, download=True)
@@ -160,7 +160,7 @@ def read_split(file: Path) -> SplitFile:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise problem(str(file), f"is no JSON ({error})", cure="Fetch it again.") from error
+        raise problem(str(file), f"is no JSON ({error})", hint="Fetch it again.") from error
     if not (isinstance(content, dict) and {"train", "test"} <= content.keys()):
         raise problem(str(file), "has no parts 'train' and 'test'")
     problems = Problems()

@@ -23,7 +23,7 @@ from smm_lightning.dataset.augmentation import PRESETS, windows
 from smm_lightning.dataset.facts import Facts
 from smm_lightning.dataset.image_bank import VERSION, Content, ImageBank, open_or_build
 from smm_lightning.dataset.resampling import resize
-from smm_lightning.dataset.sampler import DerivedBatchSampler, Draw
+from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.splits import Splits
 from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, held_out, stratified
@@ -65,7 +65,7 @@ class BankReader(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.bank)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: BatchIndices) -> dict[str, Any]:
         positions = np.array(draw.positions)
         batch = {
             "split": self.split,
@@ -280,7 +280,7 @@ class ImageDataModule(L.LightningDataModule):
         if positions is not None:
             parts = torch.from_numpy(positions).split(self._evaluation_batch())
             reader = self._loader(split).dataset
-            batches = (reader[Draw(epoch, part.tolist(), 1.0)] for part in parts)
+            batches = (reader[BatchIndices(epoch, part.tolist(), 1.0)] for part in parts)
         for batch in batches:
             yield self._prepared({**move_data_to_device(batch, device), "epoch": epoch})
 
@@ -342,7 +342,7 @@ class ImageDataModule(L.LightningDataModule):
         if key not in self._loaders:
             self._settle()
             bank, (rank, world) = self._banks[split], self._place()
-            sampler = DerivedBatchSampler(
+            sampler = DeterministicBatchSampler(
                 len(bank),
                 self.batch_size if shuffled else self._evaluation_batch(),
                 self.seed,

@@ -89,8 +89,8 @@ class HubDataset(Source):
         background: str | None = "white",
     ) -> None:
         if path is None:
-            cure = "Give a dataset: dataset.source.path=<name on the hub, or local folder>."
-            raise problem("dataset.source.path", "is not set", cure=cure)
+            hint = "Give a dataset: dataset.source.path=<name on the hub, or local folder>."
+            raise problem("dataset.source.path", "is not set", hint=hint)
         self.path = path
         self.options = {"name": config, "revision": revision, "data_files": data_files}
         self.decoding = Decoding(exif, background)
@@ -117,8 +117,8 @@ class HubDataset(Source):
             for split in self.splits.values():
                 known = tables[split].column_names
                 if column not in known:
-                    cure = did_you_mean(column, known)
-                    raise problem(f"dataset.source.{field}", "no such column", column, cure)
+                    hint = did_you_mean(column, known)
+                    raise problem(f"dataset.source.{field}", "no such column", column, hint)
         names = _class_names(tables[self.splits["train"]], self.columns["label_column"])
         parts = {
             role: HubSplit(

@@ -80,7 +80,7 @@ class LmdbSplit(Split):
         try:
             return load_record(content)
         except ValueError as error:
-            raise problem(where, f"holds a {error}", cure="Only data is read.") from error
+            raise problem(where, f"holds a {error}", hint="Only data is read.") from error
 
 
 def _opened(path: Path, file: Path) -> Any:
@@ -101,5 +101,5 @@ def _opened(path: Path, file: Path) -> Any:
     size = file.stat().st_size
     if size < needed:
         environment.close()
-        raise problem(str(path), f"is truncated: {size} of {needed} bytes", cure="Copy it again.")
+        raise problem(str(path), f"is truncated: {size} of {needed} bytes", hint="Copy it again.")
     return environment

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Sampler
 
 
-class Draw(NamedTuple):
+class BatchIndices(NamedTuple):
     """A batch to read: positions of the samples, and what the training step must know of them.
 
     These facts travel with the batch, because workers read ahead.
@@ -23,7 +23,7 @@ class Draw(NamedTuple):
     share: float
 
 
-class DerivedBatchSampler(Sampler[Draw]):
+class DeterministicBatchSampler(Sampler[BatchIndices]):
     """Batches of positions in an order that is a pure function of (seed, epoch).
 
     ``batch_size`` counts the samples of a step over all ranks: rank r takes every world-th sample
@@ -64,13 +64,13 @@ class DerivedBatchSampler(Sampler[Draw]):
         full, rest = divmod(self.length, self.batch_size)
         return full + (rest >= (self.world if self.shuffled else 1))
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         epoch, done = self.progress()
         order = self._order(epoch)
         for batch in order.split(self.batch_size)[done : len(self)]:
             own = batch[self.rank :: self.world].tolist()
             if own:
-                yield Draw(epoch, own, len(own) * self.world / len(batch))
+                yield BatchIndices(epoch, own, len(own) * self.world / len(batch))
 
     def _order(self, epoch: int) -> torch.Tensor:
         if not self.shuffled:

@@ -162,7 +162,7 @@ class ImageFolder(Source):
             raise problem(
                 "dataset.source.root",
                 "is not set",
-                cure="Give the folder of your images: dataset.source.root=<folder> "
+                hint="Give the folder of your images: dataset.source.root=<folder> "
                 "with <folder>/train/<class>/*.jpg and <folder>/test/<class>/*.jpg.",
             )
         self.root = Path(str(root)).expanduser()  # a folder may be called 2024
@@ -190,8 +190,8 @@ class ImageFolder(Source):
     def _folders(self) -> dict[str, Path]:
         """The folder of every split."""
         if not self.root.is_dir():
-            cure = f"Images belong in {self.root}/{self.folders['train']}/<class>/*.jpg."
-            raise problem("dataset.source.root", "no such folder", str(self.root), cure)
+            hint = f"Images belong in {self.root}/{self.folders['train']}/<class>/*.jpg."
+            raise problem("dataset.source.root", "no such folder", str(self.root), hint)
         wanted = dict(self.folders)
         if wanted.get("val") == "auto":
             del wanted["val"]

@@ -37,9 +37,9 @@ class Decoding:
             try:
                 ImageColor.getrgb(self.background)
             except (ValueError, AttributeError, TypeError) as error:
-                cure = "Use a name such as white, or #rrggbb."
+                hint = "Use a name such as white, or #rrggbb."
                 raise problem(
-                    "dataset.source.background", "is no colour", self.background, cure
+                    "dataset.source.background", "is no colour", self.background, hint
                 ) from error
 
     def rgb(self, image: Image.Image) -> Image.Image:
@@ -241,7 +241,7 @@ def stamp(name: str, root: Path, names: Iterable[str], *more: object) -> str:
         raise problem(
             name,
             f"{len(missing)} of {count} files are missing, the first is {missing[0]}",
-            cure="`smm prepare` says which files belong where.",
+            hint="`smm prepare` says which files belong where.",
         )
     return digest.hexdigest()
 
@@ -274,12 +274,12 @@ def decoded(file: Path | bytes, where: str, decoding: Decoding = AS_PUBLISHED) -
         raise
     except Image.DecompressionBombError as error:
         what = f"has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that are decoded"
-        raise problem(where, what, cure="Make it smaller.") from error
+        raise problem(where, what, hint="Make it smaller.") from error
     except Exception as error:  # PIL's decoders raise many kinds, SyntaxError among them
         raise problem(
             where,
             f"is no readable image ({type(error).__name__})",
-            cure="Replace or remove the file.",
+            hint="Replace or remove the file.",
         ) from error
 
 

@@ -68,7 +68,7 @@ class TorchvisionArrays(Source):
             raise problem(
                 self.name,
                 f"a file in {folder} has another checksum than the original",
-                cure=_cure(self.name, self.images_url),
+                hint=_cure(self.name, self.images_url),
             ) from error
         return Splits(
             train=self._split("train", train),
@@ -98,7 +98,7 @@ class TorchvisionArrays(Source):
             self.name,
             f"{len(missing)} of {len(files)} files are missing in {self.folders[0]}: "
             + ", ".join(missing),
-            cure=_cure(self.name, self.images_url),
+            hint=_cure(self.name, self.images_url),
         )
 
     def _all_files(self) -> list[str]:
@@ -158,14 +158,14 @@ class TrafficSigns(Source):
         sets = list(_TRAINING_SETS) if self.training_set == "auto" else [self.training_set]
         training = [folder / _TRAINING_SETS[name] for folder in self.folders for name in sets]
         answers = [folder / "GT-final_test.csv" for folder in self.folders]
-        cure = _cure("gtsrb", self.images_url)
+        hint = _cure("gtsrb", self.images_url)
         problems = Problems()
         for needed in (training, answers):
             problems.require(
                 any(path.exists() for path in needed),
                 "gtsrb",
                 f"{needed[0]} is missing",
-                cure=cure
+                hint=hint
                 + (f" The final training set: {_GTSRB_FINAL}." if needed is training else ""),
             )
         problems.raise_if_any()
@@ -173,10 +173,10 @@ class TrafficSigns(Source):
         classes = visible_folders(folder)
         # Class numbers are the folders' names; the test images are listed by number.
         if classes != [f"{label:05d}" for label in range(len(classes))]:
-            raise problem(str(folder), "class folders are left out", cure=cure)
+            raise problem(str(folder), "class folders are left out", hint=hint)
         return Splits(
             train=images_by_class("gtsrb/train", folder, classes),
-            test=_from_csv(next(path for path in answers if path.exists()), cure),
+            test=_from_csv(next(path for path in answers if path.exists()), hint),
             val=None,
             class_names=[*SIGNS, *classes[len(SIGNS) :]][: len(classes)],
         )
@@ -193,7 +193,7 @@ class TrafficSigns(Source):
             download_and_extract_archive(_GTSRB_FINAL, str(self.folders[0]))
 
 
-def _from_csv(answers: Path, cure: str) -> FileSplit:
+def _from_csv(answers: Path, hint: str) -> FileSplit:
     """The test images: ``GT-final_test.csv`` has a row each, divided by semicolons."""
     folder = answers.parent / "GTSRB/Final_Test/Images"
     with answers.open(newline="") as file:
@@ -204,7 +204,7 @@ def _from_csv(answers: Path, cure: str) -> FileSplit:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise problem(
-                str(answers), f"is no list of GTSRB's test images ({error!r})", cure=cure
+                str(answers), f"is no list of GTSRB's test images ({error!r})", hint=hint
             ) from error
     names, labels = [name for name, _ in rows], [label for _, label in rows]
     return FileSplit("gtsrb/test", folder, names, labels)

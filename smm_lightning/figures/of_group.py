@@ -75,8 +75,8 @@ def require_same_images(runs: Sequence[Trained]) -> None:
         digests = {one.result["images"]["train"]["digest"] for one in (trained, runs[0])}
         if len(digests) > 1:
             folders = f"{runs[0].run.folder.name}, {trained.run.folder.name}"
-            cure = "Draw figures of runs with the same dataset settings."
-            raise problem("figures", "runs with other training images", folders, cure)
+            hint = "Draw figures of runs with the same dataset settings."
+            raise problem("figures", "runs with other training images", folders, hint)
 
 
 def most_different(confidences: Tensor, targets: Tensor, count: int) -> list[int]:

@@ -70,7 +70,7 @@ def read_prompt(path: Path) -> Prompt:
     identity = checkpoint["identity"]
     if "mapping" not in checkpoint or "decoding" not in (checkpoint.get("parts") or {}):
         what = "is a checkpoint of another version, which says other things"
-        raise problem(str(path), what, cure="force=true trains its run anew.")
+        raise problem(str(path), what, hint="force=true trains its run anew.")
     weights = learned(checkpoint["state_dict"])
     return Prompt(
         checkpoint["parts"], identity["class_names"], identity["backbone_sha256"], weights
@@ -79,7 +79,7 @@ def read_prompt(path: Path) -> Prompt:
 
 def _from_safetensors(path: Path) -> Prompt:
     if not path.is_file():
-        raise problem(str(path), "no such file", cure="`smm export` makes one.")
+        raise problem(str(path), "no such file", hint="`smm export` makes one.")
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -133,9 +133,9 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     classifier = build_classifier(spec, method, mapping, prompt.class_names, reads=reads)
     frozen = classifier.backbone
     if frozen.sha256 != prompt.backbone_sha256:
-        cure = "Name the file that it was trained with: weights=<file>."
+        hint = "Name the file that it was trained with: weights=<file>."
         what = "these frozen weights are not those that the prompt was trained for"
-        raise problem("backbone", what, frozen.sha256[:12], cure)
+        raise problem("backbone", what, frozen.sha256[:12], hint)
     # Half-precision files are read into float32 parts.
     own = classifier.state_dict()
     try:

@@ -65,5 +65,5 @@ def require_enough_sources(source_classes: int, classes: int) -> None:
         raise problem(
             "mapping",
             f"{classes} target classes cannot each have one of {source_classes} source classes",
-            cure="Use a backbone with more classes, or a dataset with fewer.",
+            hint="Use a backbone with more classes, or a dataset with fewer.",
         )

@@ -1,6 +1,6 @@
 """Input transforms f_in: what is added to the image (paper sections 3 and 5)."""
 
-from smm_lightning.method.block import use_kernel
+from smm_lightning.method.conv_block import use_kernel
 from smm_lightning.method.input_transform import InputTransform
 from smm_lightning.method.interpolation import INTERPOLATIONS
 from smm_lightning.method.mask_generator import MaskGenerator

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from smm_lightning.errors import problem
-from smm_lightning.method.block import Block
+from smm_lightning.method.conv_block import Block
 
 
 class MaskGenerator(nn.Module):

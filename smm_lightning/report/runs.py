@@ -70,8 +70,8 @@ def runs_below(folder: Path) -> list[Run]:
         if (result := read_result(path.parent)) is not None
     ]
     if not found:
-        cure = "Name a folder of runs, such as runs, or an experiment of conf/experiment."
-        raise problem("report", "no finished run in this folder", str(folder), cure)
+        hint = "Name a folder of runs, such as runs, or an experiment of conf/experiment."
+        raise problem("report", "no finished run in this folder", str(folder), hint)
     return found
 
 

@@ -34,7 +34,7 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
         raise problem(
             f"ckpt_path: {path}",
             f"is damaged or no checkpoint of this program ({type(error).__name__})",
-            cure="Use another checkpoint, such as best.ckpt of the same run.",
+            hint="Use another checkpoint, such as best.ckpt of the same run.",
         ) from error
     if not isinstance(checkpoint, dict) or "identity" not in checkpoint:
         raise problem(f"ckpt_path: {path}", "is no checkpoint of this program")

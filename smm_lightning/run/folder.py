@@ -74,9 +74,9 @@ class RunFolder:
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
-            cure = "Wait until it is done; `smm status` shows how it stands."
+            hint = "Wait until it is done; `smm status` shows how it stands."
             raise problem(
-                "paths.run", "another process is working on this run", str(self.path), cure
+                "paths.run", "another process is working on this run", str(self.path), hint
             ) from None
         try:
             remove_unfinished(self.path)

@@ -18,7 +18,7 @@ def require_noted_images(result: Mapping[str, Any], where: str) -> None:
     """
     if not {"images", "class_names"} <= result.keys():
         what = "was written by an older version, which did not note its images"
-        raise problem(where, what, cure="force=true runs it anew.")
+        raise problem(where, what, hint="force=true runs it anew.")
 
 
 def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

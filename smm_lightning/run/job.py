@@ -63,7 +63,7 @@ def finished_before(run: RunContext, images_since: Since) -> Result | None:
         require_noted_images(result, folder)
         if changed := images_since(result):
             hint = "force=true runs it anew; another paths.root keeps both."
-            raise problem(folder, f"was finished with other images: {changed}", cure=hint)
+            raise problem(folder, f"was finished with other images: {changed}", hint=hint)
     return result
 
 
@@ -116,9 +116,9 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
             return score(run.objective, finished or sweep.run_alone(overrides, folder))
         if not is_alone() and run.devices != 1:
             # Lightning starts further ranks with the sweep's own command line.
-            cure = "Use isolated=true (a process for each job), or trainer.devices=1."
+            hint = "Use isolated=true (a process for each job), or trainer.devices=1."
             what = "a sweep within one process runs its jobs on one device each"
-            raise problem("trainer.devices", what, run.devices, cure)
+            raise problem("trainer.devices", what, run.devices, hint)
         with sweep.leaving_no_trace():
             result = train()
     except UserError as error:

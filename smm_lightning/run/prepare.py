@@ -207,8 +207,8 @@ def _extract(source: Any, videos: Path) -> list[str]:
     images = source.root / source.folders[0]
     split_file = images.parent / source.split
     if not split_file.is_file():
-        cure = f"Fetch it from {source.split_url}."
-        raise problem("ucf101", "the split file is missing", str(split_file), cure)
+        hint = f"Fetch it from {source.split_url}."
+        raise problem("ucf101", "the split file is missing", str(split_file), hint)
     console = Console(stderr=True)
     frames = extract_middle_frames(split_file, videos, images)
     shown = track(frames, "Extracting middle frames", console=console)

@@ -104,7 +104,7 @@ def check_configuration(cfg: DictConfig, problems: Problems) -> None:
     """
     whole = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
     for name in sorted(OmegaConf.missing_keys(whole)):
-        problems.add(str(name), "is missing", cure=f"Write {name}=<value>.")
+        problems.add(str(name), "is missing", hint=f"Write {name}=<value>.")
     problems.raise_if_any()  # what follows from a missing value is missing, too
     plain = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=True))
     groups = {name: plain.get(name) for name in (*PASSED, *_LISTS)}

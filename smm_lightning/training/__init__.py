@@ -1,7 +1,7 @@
 """Training under Lightning: the module, the optimiser and what is minimised, the trainer."""
 
 from smm_lightning.training.checkpoints import BestCheckpoint, LastCheckpoint
-from smm_lightning.training.graceful_stop import SaveBeforeEnd
+from smm_lightning.training.graceful_stop import GracefulStop
 from smm_lightning.training.history import EpochRecorder
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
@@ -16,13 +16,13 @@ __all__ = [
     "Cosine",
     "CrossEntropy",
     "EpochRecorder",
+    "GracefulStop",
     "Group",
     "GroupedOptimizer",
     "LastCheckpoint",
     "Milestones",
     "PromptRecorder",
     "ReprogrammingModule",
-    "SaveBeforeEnd",
     "TensorBoardPanels",
     "Training",
     "WandbPanels",

@@ -57,6 +57,6 @@ class FiniteLoss:
                 "training",
                 f"the loss is not finite in epoch {epoch}, step {int(self._steps)}, at learning "
                 f"rates {rates}",
-                cure="Lower optimizer.groups.pattern.lr or optimizer.groups.mask_generator.lr, or "
+                hint="Lower optimizer.groups.pattern.lr or optimizer.groups.mask_generator.lr, or "
                 "use trainer.precision=32-true.",
             )

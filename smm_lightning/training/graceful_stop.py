@@ -9,7 +9,7 @@ from smm_lightning.run.signals import RunSignals
 from smm_lightning.training.checkpoints import LastCheckpoint
 
 
-class SaveBeforeEnd(Callback):
+class GracefulStop(Callback):
     """Saves ``last.ckpt`` after the training step in which a signal came, then leaves.
 
     While an epoch is counted or tested, after its last step, or where several ranks would have to

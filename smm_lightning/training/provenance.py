@@ -63,7 +63,7 @@ class Provenance:
         changed = "" if problems.found else changed_images(found, self._images(classifier))
         if changed:
             what = f"the checkpoint was made with other images: {changed}"
-            problems.add("ckpt_path", what, cure="force=true, without ckpt_path, begins anew.")
+            problems.add("ckpt_path", what, hint="force=true, without ckpt_path, begins anew.")
         problems.raise_if_any()
 
     def _identity(self, classifier: ReprogrammedClassifier) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Training:
             what = (
                 f"the checkpoint was trained with by_fan_in={then} of {name}, whose state it holds"
             )
-            problems.require(then == now, "ckpt_path", what, cure=f"Now it is {now}.")
+            problems.require(then == now, "ckpt_path", what, hint=f"Now it is {now}.")
         if not ours and not problems.found:
             what = "under a schedule of torch's, rates and schedule stay what they were"
             problems.require(stored == self.nodes, "ckpt_path", what)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from smm_lightning.dataset import Digits, ImageDataModule, ImageFolder
 from smm_lightning.dataset.augmentation import PRESETS, Augmentation, random_bits, windows
-from smm_lightning.dataset.sampler import DerivedBatchSampler
+from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.dataset.subsets import Subset, held_out
 from smm_lightning.errors import UserError
 
@@ -126,7 +126,7 @@ def flat(lists):
 def batches(epoch=None, done=0, length=23, **options):
     if epoch is not None:
         options |= {"shuffled": True, "progress": lambda: (epoch, done)}
-    draws = list(DerivedBatchSampler(length, 5, **options))
+    draws = list(DeterministicBatchSampler(length, 5, **options))
     assert {draw.epoch for draw in draws} <= {epoch or 0}
     return [draw.positions for draw in draws]
 
@@ -137,7 +137,7 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert first == batches(seed=1, epoch=0)
     assert first != batches(seed=1, epoch=1)
     assert first != batches(seed=2, epoch=0)
-    assert len(first) == len(DerivedBatchSampler(23, 5, shuffled=True)) == 5
+    assert len(first) == len(DeterministicBatchSampler(23, 5, shuffled=True)) == 5
     assert flat(batches()) == list(range(23))
 
 
@@ -160,7 +160,8 @@ def test_ranks_share_the_samples_of_every_step(world):
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_shares_make_the_mean_over_ranks_a_mean_over_samples(world):
     samplers = [
-        DerivedBatchSampler(23, 5, shuffled=True, rank=rank, world=world) for rank in range(world)
+        DeterministicBatchSampler(23, 5, shuffled=True, rank=rank, world=world)
+        for rank in range(world)
     ]
     values = torch.rand(23, dtype=torch.double)
     for draws in zip(*samplers, strict=True):
@@ -171,7 +172,7 @@ def test_shares_make_the_mean_over_ranks_a_mean_over_samples(world):
 
 def test_a_last_batch_smaller_than_the_ranks_is_left_out_in_training_only():
     for rank in range(2):
-        sampler = DerivedBatchSampler(11, 5, shuffled=True, rank=rank, world=2)
+        sampler = DeterministicBatchSampler(11, 5, shuffled=True, rank=rank, world=2)
         assert len(list(sampler)) == len(sampler) == 2
     seen = flat(flat(batches(length=11, rank=rank, world=2)) for rank in range(2))
     assert sorted(seen) == list(range(11))

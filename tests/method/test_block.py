@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import multiprocessing, nn
 
-from smm_lightning.method.block import Block
+from smm_lightning.method.conv_block import Block
 
 
 def plain(block):

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 import smm_lightning.training.assembly  # noqa: F401 - loaded once, in the server
 from smm_lightning import train as entry
-from smm_lightning.dataset.sampler import DerivedBatchSampler
+from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.run.checkpoint import read_checkpoint
 
 BASE = (
@@ -34,7 +34,7 @@ def composed(overrides):
 def _work(overrides, derived, log):
     sys.stdout = sys.stderr = Path(log).open("a")  # noqa: SIM115 - until the process ends
     if not derived:  # as Lightning does it: from the state of PyTorch's generator
-        DerivedBatchSampler._order = lambda self, epoch: torch.randperm(self.length)
+        DeterministicBatchSampler._order = lambda self, epoch: torch.randperm(self.length)
     entry.train(composed(overrides))
 
 
