@@ -1,7 +1,7 @@
 """Visual reprogramming with sample-specific masks (Cai et al., ICML 2024).
 
-Data flows one way: dataset -> method (input transform) -> backbone (frozen) -> mapping -> module.
-The four concept packages do not import each other; ``module`` composes their objects.
+Images flow one way: dataset, method (f_in), backbone (f_P, frozen), mapping (f_out). These four
+import none of each other; ``classifier`` composes their objects, and ``training`` trains them.
 """
 
 __version__ = "0.1.0"
