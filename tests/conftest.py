@@ -38,7 +38,7 @@ def composed(tmp_path):
                 "train",
                 overrides=[
                     f"paths.root={tmp_path}/runs",
-                    f"paths.banks={tmp_path}/banks",
+                    f"paths.image_cache={tmp_path}/image_cache",
                     *overrides,
                 ],
             )

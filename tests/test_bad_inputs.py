@@ -209,7 +209,7 @@ def test_a_mistake_is_a_line(typed, field, tmp_path, monkeypatch, capfd):
     for line in lines:
         assert re.match(rf"error: {re.escape(field)}(\.\w+)*: \S", line), line
     assert "Traceback" not in shown.out + shown.err
-    kept = {"file", "banks", "broken"}  # an image cache stays: it is as good as before
+    kept = {"file", "image_cache", "broken"}  # an image cache stays: it is as good as before
     assert {path.name for path in tmp_path.iterdir() if not is_empty(path)} <= kept
 
 

@@ -128,7 +128,7 @@ def test_results_of_older_versions_are_still_read(composed):
 
 def test_where_the_files_lie_is_left_open(composed, tmp_path):
     one = composed("dataset=cifar10", "paths.data=/a")
-    other = composed("dataset=cifar10", "paths.data=/b", f"paths.banks={tmp_path}/elsewhere")
+    other = composed("dataset=cifar10", "paths.data=/b", f"paths.image_cache={tmp_path}/elsewhere")
     assert identity(one) == identity(other)
     assert identity(one)["dataset"]["source"]["root"] == "<paths.data>"
     own = "dataset.source.root="

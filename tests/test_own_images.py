@@ -197,7 +197,12 @@ def test_a_sweep_names_the_run_whose_images_changed(root, tmp_path):
 
 def data_of(root, tmp_path, **options):
     source = {k: options.pop(k) for k in ("val", "exif", "background", "groups") if k in options}
-    settings = {"batch_size": 4, "augmentation": "none", "size": 16, "banks": tmp_path / "banks"}
+    settings = {
+        "batch_size": 4,
+        "augmentation": "none",
+        "size": 16,
+        "image_cache": tmp_path / "image_cache",
+    }
     data = ImageDataModule(ImageFolder(str(root), **source), **{**settings, **options})
     data.setup()
     return data
@@ -254,7 +259,7 @@ def test_a_validation_folder_is_not_also_the_test_folder(root, tmp_path):
     assert source.load().test.folder == "val"
     with pytest.raises(UserError, match=r"imagefolder/val: has no images"):
         ImageDataModule(
-            source, batch_size=4, augmentation="none", size=8, banks=tmp_path / "b"
+            source, batch_size=4, augmentation="none", size=8, image_cache=tmp_path / "b"
         ).setup()
     (root / "valid").rmdir()
     assert source.load().val is None
@@ -357,7 +362,7 @@ def test_objects_are_counted_within_their_class(tmp_path):
     data = data_of(tmp_path / "R", tmp_path, groups=r"^(\d+)_", val_fraction=0.4)
     assert np.bincount(data.labels("val")).tolist() == [4, 4]
     either = data_of(tmp_path / "R", tmp_path, groups=r"^y(\d+)_|^(\d+)_", val_fraction=0.4)
-    assert either._banks["val"].index.tolist() == data._banks["val"].index.tolist()
+    assert either._caches["val"].index.tolist() == data._caches["val"].index.tolist()
     optional = data_of(tmp_path / "R", tmp_path, groups=r"^(x\d)?", val_fraction=0.4)
     assert np.bincount(optional.labels("val")).tolist() == [4, 4]
 
@@ -370,7 +375,7 @@ def test_images_of_one_object_are_never_divided(root, tmp_path):
     data = data_of(root, tmp_path, groups=r"^([\w-]+)_", val_fraction=0.25)
     names = data.source.load().train
     parts = [
-        {names.name_of(i).split("_")[0] for i in data._banks[s].index} for s in ("train", "val")
+        {names.name_of(i).split("_")[0] for i in data._caches[s].index} for s in ("train", "val")
     ]
     assert parts[0] & parts[1] == set()
     assert data.image_counts == {"train": 18, "test": 12, "val": 6}
@@ -416,11 +421,11 @@ def test_photographs_are_seen_upright(tmp_path, orientation, kind):
         upright = photograph(tmp_path / "R" / split / "a" / f"0.{kind}", orientation)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
     data = data_of(tmp_path / "R", tmp_path, batch_size=1)
-    np.testing.assert_array_equal(data._banks["train"].images[0], expected)
+    np.testing.assert_array_equal(data._caches["train"].images[0], expected)
     if kind == "tif":  # Pillow itself turns these
         return
     as_stored = data_of(tmp_path / "R", tmp_path, batch_size=1, exif=False)
-    equal = np.array_equal(as_stored._banks["train"].images[0], expected)
+    equal = np.array_equal(as_stored._caches["train"].images[0], expected)
     assert equal == (orientation == 1)
 
 

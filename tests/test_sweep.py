@@ -84,7 +84,7 @@ def test_ray_and_the_basic_launcher_give_the_same_bits(tmp_path):
 
 
 def test_a_sweep_that_is_asked_to_end_takes_its_job_along(tmp_path):
-    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.banks={tmp_path}/banks"]
+    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.image_cache={tmp_path}/image_cache"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *options]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -102,7 +102,7 @@ def test_a_sweep_that_is_asked_to_end_takes_its_job_along(tmp_path):
 
 
 def test_a_job_ends_when_its_sweep_is_killed(tmp_path):
-    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.banks={tmp_path}/banks"]
+    options = [*TINY[:-1], "epochs=2000", "seed=0,1", f"paths.image_cache={tmp_path}/image_cache"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *options]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
@@ -162,7 +162,7 @@ def test_a_finished_grid_is_quick_to_repeat_and_a_forced_one_is_not_skipped(tmp_
 def test_a_cluster_job_saves_goes_back_into_the_queue_and_ends_equal(tmp_path):
     """Submitit's local executor stands in for SLURM: SIGUSR2, its requeue, the second start."""
     pytest.importorskip("submitit")
-    shared = (*TINY, "method=full", f"paths.banks={tmp_path}/banks")
+    shared = (*TINY, "method=full", f"paths.image_cache={tmp_path}/image_cache")
     assert run_program(*shared, "paths.root=whole", cwd=tmp_path).returncode == 0
     submitit = ("hydra/launcher=submitit_local", "paths.root=queued")
     path = {"PYTHONPATH": str(ROOT)}  # for the fault

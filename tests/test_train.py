@@ -104,7 +104,7 @@ def test_the_continue_command_can_be_pasted_whatever_the_root_is_called(tmp_path
     )
     assert again.returncode == 0, again.stderr
     assert "epoch 2/2" in again.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {root, "banks"}
+    assert {path.name for path in tmp_path.iterdir()} == {root, "image_cache"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def trained(request, tmp_path_factory):
 
     root = tmp_path_factory.mktemp(request.param)
     options = [*SMALL, f"method={request.param}", "epochs=2", "dataset.native_size=16"]
-    options += [f"paths.root={root}/runs", f"paths.banks={root}/banks"]
+    options += [f"paths.root={root}/runs", f"paths.image_cache={root}/image_cache"]
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
         cfg = compose("train", options)
     entry.train(cfg)

@@ -86,7 +86,7 @@ def test_a_whole_training_is_its_twin(composed, mapping):
     trainer_of(cfg, [watch]).fit(parts.module, datamodule=data)
 
     network = TinyNetwork(image_size=SIZE).architecture().eval().double()
-    numbers = [data._banks[split].index.tolist() for split in ("train", "test")]
+    numbers = [data._caches[split].index.tolist() for split in ("train", "test")]
     epochs = training.train(
         *(twin, network, images_of(data.source.load(), *numbers, watch.batches, cfg.seed)),
         epochs=EPOCHS,

@@ -1,6 +1,6 @@
 """``python -m smm_lightning.benchmark.loader``: how fast training images come, without a network.
 
-Ours (image bank, crop and flip as tensors) beside torchvision's (PIL images, the transforms of the
+Ours (image cache, crop and flip as tensors) beside torchvision's (PIL images, the transforms of the
 published code, torch's DataLoader), each on one core in a process of its own, in turns. Two cases:
 images of 32 x 32 enlarged to the size of the network, and JPEG files of the size + 32.
 """
@@ -28,7 +28,7 @@ _MARGIN = 32
 
 
 class SmallImages(ImageFolder):
-    """A folder of images of 32 x 32, treated as CIFAR-10 is: the bank keeps them small."""
+    """A folder of images of 32 x 32, treated as CIFAR-10 is: the cache keeps them small."""
 
     name = "small"
     image_size = 32
@@ -43,8 +43,8 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     _write_files(options)
     for case in CASES:
-        build = _in_process(case, "ours")  # builds the banks; not counted below
-        print(f"{case}: banks built and opened in {build['start_s']:.1f} s", flush=True)
+        build = _in_process(case, "ours")  # builds the caches; not counted below
+        print(f"{case}: caches built and opened in {build['start_s']:.1f} s", flush=True)
         for _ in range(options.repetitions):
             for side in SIDES:
                 found.setdefault(f"{case} {side}", []).append(_in_process(case, side))
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "python -m smm_lightning.benchmark.loader", description=__doc__
     )
     parser.add_argument("folder", type=Path, help="images of 32 x 32: train/<class>/*, test/...")
-    parser.add_argument("--work", type=Path, required=True, help="a folder for files and banks")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for files and caches")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=10_000, help="images per measurement")
     parser.add_argument("--repetitions", type=int, default=3)
@@ -126,7 +126,7 @@ def _ours(options: argparse.Namespace) -> Iterator[Any]:
         source,
         batch_size=_BATCH,
         augmentation="paper",
-        banks=options.work / "banks",
+        image_cache=options.work / "image_cache",
         size=options.size,
     )
     data.setup()

@@ -61,7 +61,7 @@ class Setting:
         compiled: also try ``torch.compile`` on a CPU.
         peer: a checkout of the published code.
         peer_batch: its batch size, where it is to differ.
-        work: a folder for image banks and the published code's files.
+        work: a folder for image caches and the published code's files.
     """
 
     backbone: str = "resnet18"
@@ -152,7 +152,7 @@ def parts_of(setting: Setting) -> tuple[ImageDataModule, ReprogrammingModule]:
         RandomImages(setting),
         batch_size=setting.batch,
         augmentation="paper",
-        banks=Path(setting.work) / "banks",
+        image_cache=Path(setting.work) / "image_cache",
         size=method.input_size,
         augmented=method.augmented,
     )

@@ -1,4 +1,4 @@
-"""Images and labels: sources, image banks, order, augmentation, batches."""
+"""Images and labels: sources, image caches, order, augmentation, batches."""
 
 from smm_lightning.dataset.coop import CoOp
 from smm_lightning.dataset.datamodule import Batch, ImageDataModule

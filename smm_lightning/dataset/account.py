@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smm_lightning.dataset.image_bank import ImageBank
+from smm_lightning.dataset.image_cache import ImageCache
 from smm_lightning.dataset.splits import Split
 
 _NAMED = 3  # of the images that stand in two splits
@@ -42,16 +42,16 @@ def facts(counts: Mapping[str, int], shared: Sequence[Overlap]) -> dict[str, Any
     return {"data/images": counts, "in_two_splits": [asdict(overlap) for overlap in shared]}
 
 
-def overlaps(banks: Mapping[str, ImageBank], splits: Mapping[str, Split | None]) -> list[Overlap]:
+def overlaps(caches: Mapping[str, ImageCache], splits: Mapping[str, Split | None]) -> list[Overlap]:
     """All pairs of splits that share images or objects.
 
     Args:
-        banks: of the splits.
+        caches: of the splits.
         splits: of the source, that these come from; ``None`` where images have no names.
     """
     found = []
-    for name, other in itertools.combinations(banks, 2):
-        one, two = banks[other], banks[name]  # test is named by what is in train
+    for name, other in itertools.combinations(caches, 2):
+        one, two = caches[other], caches[name]  # test is named by what is in train
         left, right = splits[other], splits[name]
         shared = np.flatnonzero(np.isin(one.hashes, two.hashes))
         objects = len(_objects(left, one) & _objects(right, two))
@@ -61,12 +61,12 @@ def overlaps(banks: Mapping[str, ImageBank], splits: Mapping[str, Split | None])
     return found
 
 
-def _objects(split: Split | None, bank: ImageBank) -> set[str]:
-    return set() if split is None else split.objects(bank.index)
+def _objects(split: Split | None, cache: ImageCache) -> set[str]:
+    return set() if split is None else split.objects(cache.index)
 
 
 def _names(
-    place: int, one: ImageBank, left: Split | None, two: ImageBank, right: Split | None
+    place: int, one: ImageCache, left: Split | None, two: ImageCache, right: Split | None
 ) -> tuple[str, str]:
     twin = np.flatnonzero(two.hashes == one.hashes[place])[0]
     return _name(left, int(one.index[place])), _name(right, int(two.index[twin]))

@@ -1,10 +1,10 @@
 """From a source to batches on the device."""
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from smm_lightning.dataset.account import Overlap, overlaps
 from smm_lightning.dataset.augmentation import PRESETS, windows
 from smm_lightning.dataset.facts import Facts
-from smm_lightning.dataset.image_bank import VERSION, Content, ImageBank, open_or_build
+from smm_lightning.dataset.image_cache import VERSION, Content, ImageCache, open_or_build
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
 from smm_lightning.dataset.sources import Listing, Source
@@ -48,22 +48,22 @@ class Batch(TypedDict):
     share: float
 
 
-class BankReader(Dataset[dict[str, Any]]):
-    """Reads whole batches of a split out of its bank.
+class CacheReader(Dataset[dict[str, Any]]):
+    """Reads whole batches of a split out of its cache.
 
     Args:
         split: name of the split; it travels with the batch.
-        bank: of the split.
+        cache: of the split.
         with_images: ``False`` leaves the images out: they are on the device already.
     """
 
-    def __init__(self, split: str, bank: ImageBank, *, with_images: bool) -> None:
+    def __init__(self, split: str, cache: ImageCache, *, with_images: bool) -> None:
         self.split = split
-        self.bank = bank
+        self.cache = cache
         self.with_images = with_images
 
     def __len__(self) -> int:
-        return len(self.bank)
+        return len(self.cache)
 
     def __getitem__(self, draw: BatchIndices) -> dict[str, Any]:
         positions = np.array(draw.positions)
@@ -72,16 +72,16 @@ class BankReader(Dataset[dict[str, Any]]):
             "epoch": draw.epoch,
             "share": draw.share,
             "position": torch.from_numpy(positions),
-            "target": torch.from_numpy(self.bank.labels[positions]),
-            "index": torch.from_numpy(self.bank.index[positions]),
+            "target": torch.from_numpy(self.cache.labels[positions]),
+            "index": torch.from_numpy(self.cache.index[positions]),
         }
         if self.with_images:
-            batch["image"] = torch.from_numpy(self.bank.images[positions])
+            batch["image"] = torch.from_numpy(self.cache.images[positions])
         return batch
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Training, validation and test images of one dataset, out of image banks.
+    """Training, validation and test images of one dataset, out of image caches.
 
     Training images are resized to ``size`` + margin and cropped on the device; test images to
     ``size`` (SMM ``instancewise_vp.py``). The training loop evaluates on ``test`` and, where there
@@ -93,13 +93,13 @@ class ImageDataModule(L.LightningDataModule):
         evaluation_batch_size: samples a step without gradients (counting, tests), over all devices;
             ``None``: on a GPU four times ``batch_size``, else the same.
         augmentation: ``paper``, ``no_flip`` or ``none``.
-        banks: the folder of the image banks.
-        residency: where the banks lie while they are used: ``device``, ``memory`` (of this
+        image_cache: the folder of the image caches.
+        residency: where the caches lie while they are used: ``device``, ``memory`` (of this
             process), ``disk`` (mapped; the system keeps in memory what fits), or ``auto``: on a GPU
             with twice the room ``device``, else ``disk``.
         num_workers: processes that read ahead; 0 reads in the training process. ``None``: 0, but
             4 for a GPU that does not hold the images itself.
-        build_workers: processes that decode a bank; ``None`` takes all CPUs.
+        build_workers: processes that decode a cache; ``None`` takes all CPUs.
         train_images: a stratified part of the training images: a number, or a share below 1.
         test_images: likewise of the test images.
         shots: training images a class.
@@ -125,7 +125,7 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: Count,
         augmentation: Literal["paper", "no_flip", "none"],
         evaluation_batch_size: Count | None = None,
-        banks: str | Path = "banks",
+        image_cache: str | Path = "image_cache",
         residency: Literal["auto", "device", "memory", "disk"] = "auto",
         num_workers: Processes | None = None,
         build_workers: Annotated[int, Ge(1), Le(1024)] | None = None,
@@ -153,7 +153,7 @@ class ImageDataModule(L.LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
-        self.banks = Path(banks).expanduser()
+        self.image_cache = Path(image_cache).expanduser()
         self.residency = residency
         self.num_workers = num_workers
         self.build_workers = usable_cpus() if build_workers is None else build_workers
@@ -167,53 +167,54 @@ class ImageDataModule(L.LightningDataModule):
         self.augmentation = PRESETS[augmentation if augmented else "none"]
         self.batches_prepared = 0  # of all kinds; it grows while a run moves
         self.overlaps: list[Overlap] = []  # known after setup
-        self._banks: dict[str, ImageBank] = {}
+        self._caches: dict[str, ImageCache] = {}
         self._listings: dict[str, Listing] = {}
         self._settled = False
-        self._resident: dict[str, Tensor] = {}  # banks on the device
+        self._resident: dict[str, Tensor] = {}  # caches on the device
         self._loaders: dict[str, DataLoader[dict[str, Any]]] = {}
 
     @property
     def class_names(self) -> list[str]:
         """In the order of the class numbers; known after :meth:`setup`."""
-        return self._banks["train"].class_names
+        return self._caches["train"].class_names
 
     @property
     def evaluation_splits(self) -> list[str]:
         """Names of the splits that are evaluated every epoch, in the order of their loaders."""
-        return [name for name in ("test", "val") if name in self._banks]
+        return [name for name in ("test", "val") if name in self._caches]
 
     @property
     def image_counts(self) -> dict[str, int]:
         """How many images of each split take part."""
-        return {name: len(bank) for name, bank in self._banks.items()}
+        return {name: len(cache) for name, cache in self._caches.items()}
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
-        """Open the image banks, once; build those that are not there.
+        """Open the image caches, once; build those that are not there.
 
         Raises:
             UserError: If files are missing or broken, a class has no training image, or the batch
                 is larger than the training set.
         """
-        if self._banks:
+        if self._caches:
             return
-        load = cache(self.source.load)  # listed once, and arrays only if a bank has to be built
+        # Listed once, and arrays only if a cache has to be built.
+        load = functools.cache(self.source.load)
         listings = self.source.listings(load)
         for name in self._wanted(listings):
             recipe = self._recipe(name, listings)
             key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-            folder = self.banks / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
+            folder = self.image_cache / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
 
             def content(name: str = name) -> Content:
                 return self._content(name, load())
 
-            self._banks[name] = open_or_build(folder, content, self.build_workers)
+            self._caches[name] = open_or_build(folder, content, self.build_workers)
         self._check()
-        self._listings = {name: listings[self._origin(name, listings)] for name in self._banks}
+        self._listings = {name: listings[self._origin(name, listings)] for name in self._caches}
         # Arrays are not read again only to name what has no name but its number.
         parts = load().parts() if load.cache_info().currsize else {}
-        own = {name: parts.get(self._origin(name, listings)) for name in self._banks}
-        self.overlaps = overlaps(self._banks, own)
+        own = {name: parts.get(self._origin(name, listings)) for name in self._caches}
+        self.overlaps = overlaps(self._caches, own)
 
     def stamps(self) -> dict[str, str]:
         """For every split of a run, a text that changes when its images may have changed.
@@ -231,17 +232,17 @@ class ImageDataModule(L.LightningDataModule):
         """What the images of each split are, for ``result.json`` and checkpoints."""
         return {
             name: {
-                "images": len(bank),
-                "digest": bank.digest,
+                "images": len(cache),
+                "digest": cache.digest,
                 "stamp": self._listings[name].stamp,
                 "from": self._listings[name].folder or name,
                 "left out": dict(self._listings[name].left_out),
                 "without": [
-                    bank.class_names[label]
-                    for label in np.setdiff1d(np.arange(len(bank.class_names)), bank.labels)
+                    cache.class_names[label]
+                    for label in np.setdiff1d(np.arange(len(cache.class_names)), cache.labels)
                 ],
             }
-            for name, bank in self._banks.items()
+            for name, cache in self._caches.items()
         }
 
     @property
@@ -294,7 +295,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Class number of every sample of a split (N,)."""
-        return self._banks[split].labels
+        return self._caches[split].labels
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """End the workers. Left to the garbage collector, each would be waited for in vain."""
@@ -341,9 +342,9 @@ class ImageDataModule(L.LightningDataModule):
         key = f"{split} shuffled" if shuffled else split
         if key not in self._loaders:
             self._settle()
-            bank, (rank, world) = self._banks[split], self._place()
+            cache, (rank, world) = self._caches[split], self._place()
             sampler = DeterministicBatchSampler(
-                len(bank),
+                len(cache),
                 self.batch_size if shuffled else self._evaluation_batch(),
                 self.seed,
                 shuffled=shuffled,
@@ -356,7 +357,7 @@ class ImageDataModule(L.LightningDataModule):
             if workers is None:
                 workers = _GPU_WORKERS if self._device.type == "cuda" and not resident else 0
             self._loaders[key] = DataLoader(
-                BankReader(split, bank, with_images=not resident),
+                CacheReader(split, cache, with_images=not resident),
                 sampler=sampler,
                 batch_size=None,  # the sampler makes the batches
                 num_workers=workers,
@@ -385,21 +386,21 @@ class ImageDataModule(L.LightningDataModule):
         return {-((rank - b) // world) for b in (self.batch_size, self._evaluation_batch())}
 
     def _settle(self) -> None:
-        """Bring the banks to where they are to lie, once."""
+        """Bring the caches to where they are to lie, once."""
         if self._settled:
             return
         self._settled = True
         device = self._device
-        size = sum(bank.images.nbytes for bank in self._banks.values())
+        size = sum(cache.images.nbytes for cache in self._caches.values())
         residency = self.residency
         if residency == "auto":
             fits = device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
             residency = "device" if fits else "disk"
         if residency == "memory":
-            for bank in self._banks.values():
-                bank.load()
+            for cache in self._caches.values():
+                cache.load()
         elif residency == "device":
-            self._resident = {name: bank.to(device) for name, bank in self._banks.items()}
+            self._resident = {name: cache.to(device) for name, cache in self._caches.items()}
 
     def _wanted(self, available: Collection[str]) -> list[str]:
         """The splits of this run."""
@@ -416,7 +417,7 @@ class ImageDataModule(L.LightningDataModule):
         return "train" if self._is_share(name, available) else name
 
     def _recipe(self, name: str, listings: Mapping[str, Listing]) -> dict[str, Any]:
-        """What decides about the content of a bank."""
+        """What decides about the content of a cache."""
         share, origin = self._is_share(name, listings), self._origin(name, listings)
         return {
             "version": VERSION,
@@ -447,13 +448,13 @@ class ImageDataModule(L.LightningDataModule):
         return Content(split, chosen, splits.class_names, self._stored_size(name))
 
     def _stored_size(self, name: str) -> int:
-        """Side of the images in the bank: small ones as they are, others as they are needed."""
+        """Side of the images in the cache: small ones as they are, others as they are needed."""
         margin = self.augmentation.margin if name == "train" else 0
         return self.source.image_size or self.size + margin
 
     def _check(self) -> None:
         problems = Problems()
-        train = self._banks["train"]
+        train = self._caches["train"]
         absent = sorted(set(range(len(train.class_names))) - set(train.labels.tolist()))
         names = ", ".join(train.class_names[label] for label in absent)
         where = f"{self.source.name}/train"
@@ -465,7 +466,7 @@ class ImageDataModule(L.LightningDataModule):
             self.batch_size,
         )
         if problems.found:
-            self._banks = {}
+            self._caches = {}
         problems.raise_if_any()
 
 

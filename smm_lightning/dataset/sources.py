@@ -45,7 +45,7 @@ class Source(ABC):
     """Contract of a source: cheap to build; ``load`` finds the images.
 
     Attributes:
-        name: for the folders of image banks, and messages.
+        name: for the folders of image caches, and messages.
         image_size: side of the images where all share one and it is small (32 x 32), in pixels.
             Such images stay at that size until they are on the device.
         decoding: how its files become RGB.

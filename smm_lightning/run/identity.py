@@ -26,7 +26,7 @@ _LEFT_OUT_OF = {
         *("benchmark", "profiler", "detect_anomaly", "enable_model_summary"),
     ),
     "dataset": (
-        *("num_workers", "build_workers", "banks", "residency", "evaluation_batch_size"),
+        *("num_workers", "build_workers", "image_cache", "residency", "evaluation_batch_size"),
         *("facts", "source.split_url", "source.images_url", "source.torchvision"),
     ),
     "backbone": ("folded", "channels_last", "fast_stem"),

@@ -173,7 +173,7 @@ def _examined(file: Path, options: argparse.Namespace) -> Finding:
 
 def _count(finding: Finding, source: Any, options: argparse.Namespace) -> None:
     from smm_lightning.dataset.datamodule import usable_cpus
-    from smm_lightning.dataset.image_bank import broken_images
+    from smm_lightning.dataset.image_cache import broken_images
 
     source.listings()  # finds files that are listed and not there
     splits = source.load()

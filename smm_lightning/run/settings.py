@@ -33,7 +33,7 @@ class Paths:
 
     root: str | int
     data: str | int
-    banks: str | int
+    image_cache: str | int
     run: Annotated[str, MinLen(1)]
     results: str | int | None = None
 

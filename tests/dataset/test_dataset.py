@@ -36,7 +36,9 @@ def folder(tmp_path):
 def datamodule(tmp_path):
     def make(source, **options):
         defaults = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 1}
-        data = ImageDataModule(source, banks=tmp_path / "banks", **{**defaults, **options})
+        data = ImageDataModule(
+            source, image_cache=tmp_path / "image_cache", **{**defaults, **options}
+        )
         data.setup()
         return data
 
@@ -295,7 +297,7 @@ def test_a_share_is_held_out_of_every_class():
 def test_val_is_set_aside_on_request(datamodule):
     data = datamodule(Digits(), val_fraction=0.1, augmentation="paper", size=32)
     assert data.evaluation_splits == ["test", "val"]
-    train, val = data._banks["train"], data._banks["val"]
+    train, val = data._caches["train"], data._caches["val"]
     assert sorted([*train.index, *val.index]) == list(range(1297))
     assert abs(len(val) - 130) <= 5
     batch = data.on_after_batch_transfer(next(iter(data.val_dataloader()[1])), 1)
@@ -349,9 +351,9 @@ def test_a_broken_image_is_named(folder, datamodule):
 
 
 def test_a_changed_image_is_decoded_again(folder, datamodule):
-    before = datamodule(ImageFolder(str(folder)))._banks["train"].images[0].copy()
+    before = datamodule(ImageFolder(str(folder)))._caches["train"].images[0].copy()
     Image.new("RGB", (5, 5)).save(folder / "train/cat/0.png")
-    after = datamodule(ImageFolder(str(folder)))._banks["train"].images[0]
+    after = datamodule(ImageFolder(str(folder)))._caches["train"].images[0]
     assert before.any()
     assert not after.any()
 

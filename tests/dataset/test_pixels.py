@@ -48,7 +48,7 @@ def normalized(images):
 
 
 class Noise(Source):
-    """Small images of one size, kept as they are in the bank."""
+    """Small images of one size, kept as they are in the cache."""
 
     name = "noise"
 
@@ -82,10 +82,10 @@ def compare(data, original, size):
 @pytest.mark.parametrize(("native", "size"), [(32, 224), (32, 128), (32, 384), (8, 128), (32, 20)])
 def test_small_images_are_resized_on_the_device_as_by_pil(native, size, tmp_path):
     source = Noise(native)
-    options = {"batch_size": 3, "augmentation": "paper", "seed": SEED, "banks": tmp_path}
+    options = {"batch_size": 3, "augmentation": "paper", "seed": SEED, "image_cache": tmp_path}
     data = ImageDataModule(source, size=size, **options)
     data.setup()
-    assert data._banks["train"].images.shape[1:] == (native, native, 3)
+    assert data._caches["train"].images.shape[1:] == (native, native, 3)
     compare(data, lambda _, index: Image.fromarray(source.pixels[index]), size)
 
 
@@ -97,7 +97,7 @@ RGB_FIRST = ("1", "P", "RGBA", "LA", "CMYK", "YCbCr")
 
 @pytest.mark.parametrize("mode", AS_PUBLISHED + RGB_FIRST)
 @pytest.mark.parametrize("shape", [(40, 30), (500, 375)])
-def test_files_are_resized_in_the_bank_as_by_pil(mode, shape, tmp_path):
+def test_files_are_resized_in_the_cache_as_by_pil(mode, shape, tmp_path):
     kind = {"CMYK": "jpg", "YCbCr": "tif"}.get(mode, "png")
     generator = np.random.default_rng(0)
     for split, name, number in itertools.product(("train", "test"), "ab", range(2)):
@@ -109,7 +109,12 @@ def test_files_are_resized_in_the_bank_as_by_pil(mode, shape, tmp_path):
             image.putalpha(Image.fromarray(pixels[..., 0]))
         image.save(file)
     source = ImageFolder(str(tmp_path / "images"), exif=False, background=None)
-    options = {"batch_size": 3, "augmentation": "paper", "seed": SEED, "banks": tmp_path / "banks"}
+    options = {
+        "batch_size": 3,
+        "augmentation": "paper",
+        "seed": SEED,
+        "image_cache": tmp_path / "image_cache",
+    }
     data = ImageDataModule(source, size=64, **options)
     data.setup()
     opened = {

@@ -35,7 +35,7 @@ SMALL = ("backbone=tiny", "backbone.classes=120", "trainer=cpu", "epochs=1", "da
 
 
 @pytest.mark.parametrize("name", known_datasets())
-def test_each_of_the_twelve_is_prepared_banked_and_trained(
+def test_each_of_the_twelve_is_prepared_cached_and_trained(
     name, composed, tmp_path, monkeypatch, capsys
 ):
     root = tmp_path / "my data, 1=2 ü"
@@ -92,7 +92,12 @@ def test_gtsrb_has_two_training_sets(tmp_path, capsys):
 
 def test_a_gtsrb_with_gaps_is_refused(tmp_path):
     miniatures.make_gtsrb("gtsrb", tmp_path)
-    options = {"batch_size": 2, "augmentation": "none", "size": 16, "banks": tmp_path / "banks"}
+    options = {
+        "batch_size": 2,
+        "augmentation": "none",
+        "size": 16,
+        "image_cache": tmp_path / "image_cache",
+    }
     answers = tmp_path / "gtsrb/GT-final_test.csv"
     answers.write_text(answers.read_text().replace(";2\n", ";7\n"))
     with pytest.raises(UserError, match=r"gtsrb/test: has labels without a class .got .7"):
@@ -246,17 +251,19 @@ def test_an_lmdb_and_its_split_file_must_agree(tmp_path):
 
 
 def test_an_lmdb_is_decoded_by_several_processes(tmp_path, monkeypatch):
-    from smm_lightning.dataset import image_bank
+    from smm_lightning.dataset import image_cache
 
-    monkeypatch.setattr(image_bank, "_WORTH_PROCESSES", 1)
-    monkeypatch.setattr(image_bank, "_CHUNK", 2)
+    monkeypatch.setattr(image_cache, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(image_cache, "_CHUNK", 2)
     miniatures.make_coop("dtd", tmp_path, "ilm_lmdb")
     options = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 2}
-    data = ImageDataModule(miniatures.source("dtd", tmp_path), banks=tmp_path / "banks", **options)
+    data = ImageDataModule(
+        miniatures.source("dtd", tmp_path), image_cache=tmp_path / "image_cache", **options
+    )
     data.setup()
     assert data.image_counts == {"train": 12, "test": 6}
     first = data.source.load().train.read(0).resize((16, 16), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(data._banks["train"].images[0], np.asarray(first))
+    np.testing.assert_array_equal(data._caches["train"].images[0], np.asarray(first))
 
 
 @pytest.fixture
@@ -352,7 +359,7 @@ def test_arrays_are_not_read_again_where_images_stand_in_two_splits(tmp_path):
 
     for _ in range(3):
         data = ImageDataModule(
-            Twins(), batch_size=1, augmentation="none", size=8, banks=tmp_path / "banks"
+            Twins(), batch_size=1, augmentation="none", size=8, image_cache=tmp_path / "image_cache"
         )
         data.setup()
         (overlap,) = data.overlaps

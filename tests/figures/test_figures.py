@@ -34,7 +34,7 @@ def runs(tmp_path_factory):
     for method in METHODS:
         options = [*SMALL, f"method={method}", "epochs=2", "dataset.native_size=16"]
         options += ["trainer.precision=32-true"]  # figures compute in float32
-        options += [f"paths.root={root}/runs", f"paths.banks={root}/banks"]
+        options += [f"paths.root={root}/runs", f"paths.image_cache={root}/image_cache"]
         with initialize_config_dir(str(entry.CONF), version_base="1.3"):
             entry.train(compose("train", options))
     found = runs_below(root / "runs")
@@ -164,7 +164,11 @@ def sorted_runs(tmp_path_factory):
         write_images(root / "images", split, SORTED, count)
     options = ["dataset=imagefolder", f"dataset.source.root={root}/images", "dataset.batch_size=8"]
     options += ["backbone=tiny", "trainer=cpu", "trainer.precision=32-true", "epochs=1"]
-    options += [f"paths.root={root}/runs", f"paths.banks={root}/banks", "dataset.native_size=16"]
+    options += [
+        f"paths.root={root}/runs",
+        f"paths.image_cache={root}/image_cache",
+        "dataset.native_size=16",
+    ]
     for method in ("pad", "smm"):
         with initialize_config_dir(str(entry.CONF), version_base="1.3"):
             entry.train(compose("train", [*options, f"method={method}"]))
@@ -245,7 +249,7 @@ def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
 def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
     options = [*SMALL, "dataset.subset_seed=1", "epochs=1", f"paths.root={tmp_path}"]
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
-        entry.train(compose("train", [*options, f"paths.banks={tmp_path}/banks"]))
+        entry.train(compose("train", [*options, f"paths.image_cache={tmp_path}/image_cache"]))
     (other,) = runs_below(tmp_path)
     with pytest.raises(UserError, match=r"figures: runs with other training images"):
         of_group.loss_change([Trained(runs[0]), Trained(other)], 100)

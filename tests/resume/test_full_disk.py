@@ -24,7 +24,7 @@ def small_disk(tmp_path):
 def test_the_previous_checkpoint_loads_and_the_run_ends_equal(tmp_path, small_disk, monkeypatch):
     monkeypatch.setenv("TMPDIR", "/dev/shm")
     log = tmp_path / "log"
-    shared = (*BASE, "method=full", f"paths.banks={tmp_path}/banks")
+    shared = (*BASE, "method=full", f"paths.image_cache={tmp_path}/image_cache")
     whole, cut = (*shared, f"paths.root={tmp_path}/whole"), (*shared, f"paths.root={small_disk}")
     run_through(whole, log)
     process = start((*cut, *faults.overrides({0: "full disk"})), log)

@@ -45,9 +45,9 @@ QUICK |= {"a temperature, a mapping that holds still": 3}
 
 def compare(tmp_path, options, kills, seed, **arguments):
     roots = [f"paths.root={tmp_path}/{name}" for name in ("whole", "cut")]
-    shared = (*BASE, *options, f"paths.banks={tmp_path}/banks")
+    shared = (*BASE, *options, f"paths.image_cache={tmp_path}/image_cache")
     log = tmp_path / "log"
-    run_through((*shared, roots[0]), log)  # builds the bank
+    run_through((*shared, roots[0]), log)  # builds the cache
     seconds = run_through((*shared, roots[0], "force=true"), log)
     met = run_killed((*shared, roots[1]), log, kills, seconds, seed, **arguments)
     return met, differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut"))
@@ -80,7 +80,12 @@ def test_asked_to_end_they_save_and_end_bit_identical(tmp_path):
 @pytest.mark.parametrize("derived", [True, False], ids=["derived", "stored"])
 def test_only_derived_randomness_survives_a_kill(tmp_path, derived):
     """The control: an order from PyTorch's generator, which no checkpoint holds, does not."""
-    shared = (*BASE, "method=full", "callbacks.last.every_n_steps=2", f"paths.banks={tmp_path}/b")
+    shared = (
+        *BASE,
+        "method=full",
+        "callbacks.last.every_n_steps=2",
+        f"paths.image_cache={tmp_path}/b",
+    )
     whole, cut = ((*shared, f"paths.root={tmp_path}/{name}") for name in ("whole", "cut"))
     log = tmp_path / "log"
     run_through(whole, log, derived=derived)

@@ -1,7 +1,7 @@
-"""Image banks: splits decoded and resized once, shared by all runs.
+"""Image caches: splits decoded and resized once, shared by all runs.
 
-A bank is a folder with ``images.u8``, the pixels (N, h, w, 3), and ``bank.json``, everything else.
-It is built in a folder of another name and renamed when it is complete, so a bank is there as a
+A cache is a folder with ``images.u8``, the pixels (N, h, w, 3), and ``cache.json``, all else.
+It is built in a folder of another name and renamed when it is complete, so a cache is there as a
 whole or not at all.
 """
 
@@ -29,9 +29,9 @@ from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import Problems, UserError
 from smm_lightning.files import sync_folder, write_atomically, writing
 
-VERSION = 3  # raise it when pixels or format change: banks of another version are built anew
+VERSION = 4  # raise it when pixels or format change: caches of another version are built anew
 _CHUNK = 64  # images that a worker decodes at a time
-_IMAGES, _FACTS = "images.u8", "bank.json"
+_IMAGES, _FACTS = "images.u8", "cache.json"
 _SHOWN = 20  # broken images that a message lists
 _WORTH_PROCESSES = 512  # fewer images are decoded before processes have started
 _WORTH_MENTIONING = 2_000
@@ -41,13 +41,13 @@ _PATIENCE = 0.1  # seconds before a waiting process says so
 log = logging.getLogger(__name__)
 
 
-class DamagedBankError(Exception):
-    """A bank that is not what was once written."""
+class DamagedCacheError(Exception):
+    """A cache that is not what was once written."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a bank is to hold.
+    """What a cache is to hold.
 
     Args:
         split: with the images.
@@ -87,11 +87,11 @@ class Content:
         return digest.hexdigest()
 
 
-class ImageBank:
-    """A bank that is opened for reading.
+class ImageCache:
+    """A cache that is opened for reading.
 
     Args:
-        folder: of the bank.
+        folder: of the cache.
 
     Attributes:
         images: (N, h, w, 3) uint8, mapped: pages are read when they are used, and all processes of
@@ -104,7 +104,7 @@ class ImageBank:
 
     Raises:
         FileNotFoundError: If there is none.
-        DamagedBankError: If it is truncated or altered.
+        DamagedCacheError: If it is truncated or altered.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class ImageBank:
         found, expected = file.stat(), int(np.prod(shape))
         if found.st_size != expected:
             message = f"{_IMAGES} has {found.st_size} of {expected} bytes"
-            raise DamagedBankError(message)
+            raise DamagedCacheError(message)
         mapped = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
         # The class memmap itself slows indexing down; its view is the same memory.
         self.images: NDArray[np.uint8] = mapped.view(np.ndarray)
@@ -130,8 +130,8 @@ class ImageBank:
         if found.st_mtime_ns != facts["written_ns"] or expected <= _QUICKLY_VERIFIED:
             self.verify()
 
-    def __reduce__(self) -> tuple[type["ImageBank"], tuple[Path]]:
-        return ImageBank, (self.folder,)
+    def __reduce__(self) -> tuple[type["ImageCache"], tuple[Path]]:
+        return ImageCache, (self.folder,)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,13 +140,13 @@ class ImageBank:
         """Compare all pixels with their checksums.
 
         Raises:
-            DamagedBankError: If they differ.
+            DamagedCacheError: If they differ.
         """
         for number, expected in enumerate(self.checksums):
             chunk = self.images[number * _CHUNK : (number + 1) * _CHUNK]
             if zlib.crc32(chunk.data) != expected:
                 message = f"{_IMAGES} was altered after it was written (chunk {number})"
-                raise DamagedBankError(message)
+                raise DamagedCacheError(message)
 
     def load(self) -> None:
         """Read all pixels into the memory of this process."""
@@ -157,30 +157,30 @@ class ImageBank:
         return torch.from_numpy(np.array(self.images)).to(device)
 
 
-def open_or_build(folder: Path, content: Callable[[], Content], workers: int) -> ImageBank:
-    """The bank in ``folder``; built first if it is not there or damaged.
+def open_or_build(folder: Path, content: Callable[[], Content], workers: int) -> ImageCache:
+    """The cache in ``folder``; built first if it is not there or damaged.
 
-    Processes that want the same bank at once wait for the first of them.
+    Processes that want the same cache at once wait for the first of them.
 
     Args:
-        folder: of the bank; its name must change with what it holds.
+        folder: of the cache; its name must change with what it holds.
         content: what it is to hold; asked only if it is built.
         workers: processes that decode.
 
     Raises:
-        UserError: If images are broken (all are listed), or the bank cannot be written.
+        UserError: If images are broken (all are listed), or the cache cannot be written.
     """
     try:
-        return ImageBank(folder)
-    except (FileNotFoundError, NotADirectoryError, DamagedBankError):
+        return ImageCache(folder)
+    except (FileNotFoundError, NotADirectoryError, DamagedCacheError):
         pass
-    with writing("paths.banks", folder):
+    with writing("paths.image_cache", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(folder.name + ".lock"))
         try:
             lock.acquire(timeout=_PATIENCE)
         except Timeout:
-            log.warning("Another process builds the image bank %s: waiting for it.", folder.name)
+            log.warning("Another process builds the image cache %s: waiting for it.", folder.name)
             lock.acquire()
     try:  # the system frees the lock when its process dies
         return _open_or_build(folder, content, workers)
@@ -188,25 +188,25 @@ def open_or_build(folder: Path, content: Callable[[], Content], workers: int) ->
         lock.release()
 
 
-def _open_or_build(folder: Path, content: Callable[[], Content], workers: int) -> ImageBank:
+def _open_or_build(folder: Path, content: Callable[[], Content], workers: int) -> ImageCache:
     try:
-        return ImageBank(folder)
+        return ImageCache(folder)
     except FileNotFoundError:
         pass
-    except DamagedBankError as error:
-        log.warning("The image bank %s is damaged (%s) and built anew.", folder, error)
-        with writing("paths.banks", folder):
+    except DamagedCacheError as error:
+        log.warning("The image cache %s is damaged (%s) and built anew.", folder, error)
+        with writing("paths.image_cache", folder):
             discarded = folder.with_name(folder.name + ".discarded")
             folder.rename(discarded)
             shutil.rmtree(discarded, ignore_errors=True)
     made = content()
-    with writing("paths.banks", folder):
+    with writing("paths.image_cache", folder):
         _build(folder, made, workers)
-    return ImageBank(folder)
+    return ImageCache(folder)
 
 
 def _build(folder: Path, content: Content, workers: int) -> None:
-    """Decode, write, and make a bank of it when all is there."""
+    """Decode, write, and make a cache of it when all is there."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed
     partial.mkdir()
@@ -292,10 +292,10 @@ def _read_facts(file: Path) -> dict[str, Any]:
         intact = zlib.crc32(text.encode()) == sealed["checksum"]
     except (ValueError, KeyError, TypeError) as error:
         message = f"{_FACTS} cannot be read"
-        raise DamagedBankError(message) from error
+        raise DamagedCacheError(message) from error
     if not intact:
         message = f"{_FACTS} was altered"
-        raise DamagedBankError(message)
+        raise DamagedCacheError(message)
     facts: dict[str, Any] = json.loads(text)
     return facts
 
