@@ -2,7 +2,7 @@
 
 The limit (the frozen network forward and backward to its input), our training steps and epochs, and
 on request the published code's on the same images: every measurement in a process of its own, in
-turns, with medians and spreads. Needs neither Hydra nor wandb.
+turns, with medians and spreads.
 """
 
 import argparse
@@ -58,11 +58,10 @@ def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
     import torch
 
     from smm_lightning.benchmark.published import refusal
-    from smm_lightning.benchmark.setting import BACKBONES, Setting
+    from smm_lightning.benchmark.setting import Setting, resolved
 
     fields = {field.name for field in dataclasses.fields(Setting)}
     given = {k: v for k, v in vars(options).items() if k in fields and v is not None}
-    given["size"] = options.size or BACKBONES[options.backbone][1]
     given["accelerator"] = options.accelerator or ("cuda" if torch.cuda.is_available() else "cpu")
     setting = Setting(**{**given, "work": work})
     problem = refusal(setting) if setting.peer else None
@@ -70,7 +69,7 @@ def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
         sys.exit(f"error: --peer: {problem}")
     if options.vary and options.vary[0] not in VARIED:
         sys.exit(f"error: --vary: unknown (got '{options.vary[0]}'). Known: {', '.join(VARIED)}.")
-    return dataclasses.asdict(setting)
+    return resolved(setting)
 
 
 def _answer(part: str, given: str) -> None:
@@ -124,9 +123,9 @@ def _machine(setting: dict[str, Any]) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default="resnet18", help="resnet18, resnet50, vit_b32, ...")
+    parser.add_argument("--backbone", default="resnet18", help="of conf/backbone (resnet18)")
     parser.add_argument("--size", type=int, help="side of the input; default: the backbone's")
-    parser.add_argument("--method", help="smm (default), pad, narrow, medium, full")
+    parser.add_argument("--method", help="of conf/method (smm)")
     parser.add_argument("--batch", type=int, help="images a step (32)")
     parser.add_argument("--precision", help="auto (default), 32-true, bf16-mixed, 16-mixed")
     parser.add_argument("--refresh", help="of the mapping: epoch (default), running, once")

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from smm_lightning.benchmark.measure import peak_memory, seconds_a_call
-from smm_lightning.benchmark.setting import Setting, spec_of
+from smm_lightning.benchmark.setting import Setting, config_of, spec_of
 from smm_lightning.device import AUTOCAST, fuses_attention, precision_for
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -18,17 +18,17 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 def measure(setting: Setting) -> dict[str, Any]:
     """Images per second of every candidate: each has one thing more than the one before it."""
     precision = precision_for(setting.precision, setting.device, spec_of(setting).architecture())
-    found = {}
+    speeds = {}
     for name, step in _candidates(setting, precision):
         seconds = seconds_a_call(step, setting.steps, setting.device)
-        found[name] = setting.batch / seconds
-        print(f"  {name}: {found[name]:.1f}", flush=True)
-    best = max(found, key=lambda name: found[name])
+        speeds[name] = setting.batch / seconds
+        print(f"  {name}: {speeds[name]:.1f}", flush=True)
+    best = max(speeds, key=lambda name: speeds[name])
     return {
         "precision": precision,
-        "candidates": found,
+        "candidates": speeds,
         "best": best,
-        "images_per_s": found[best],
+        "images_per_s": speeds[best],
         "memory_mib": peak_memory(setting.device),
     }
 
@@ -60,7 +60,8 @@ def _step(
     device = setting.device
     if isinstance(network, nn.Module):
         network.to(device)
-    shape = (setting.batch, 3, setting.size, setting.size)
+    side = config_of(setting).backbone.image_size
+    shape = (setting.batch, 3, side, side)
     images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
     images.requires_grad_()
 

@@ -26,10 +26,10 @@ _NETWORKS = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_b32": "ViT_B32
 
 def refusal(setting: Setting) -> str | None:
     """Why the published code cannot do the same work, if it cannot."""
-    size = 384 if setting.backbone == "vit_b32" else 224
     if setting.backbone not in _NETWORKS:
         return f"the published code has no {setting.backbone}"
-    if setting.method != "smm" or setting.width != 8 or setting.size != size:  # noqa: PLR2004
+    size = 384 if setting.backbone == "vit_b32" else 224
+    if setting.method != "smm" or setting.width != 8 or setting.size not in (None, size):  # noqa: PLR2004
         return f"the published code has only smm of width 8 at {size}"
     if not (Path(setting.peer or "") / _SCRIPT).is_file():
         return f"{setting.peer} holds no {_SCRIPT}"
@@ -119,7 +119,8 @@ def _replace_images(setting: Setting) -> None:
         """Reads as torchvision's CIFAR10 does: an array in memory, a PIL image at a time."""
 
         def __init__(self, root: str, *, train: bool, download: bool, transform: Any) -> None:  # noqa: ARG002
-            source = RandomImages(setting)
+            counts = setting.train_images, setting.test_images
+            source = RandomImages(*counts, setting.classes)
             self.images, self.targets = source.arrays("train" if train else "test")
             self.classes = [str(number) for number in range(setting.classes)]
             self.transform = transform
