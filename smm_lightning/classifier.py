@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from smm_lightning.backbone import (
     IMAGENET_MEAN,
@@ -253,7 +254,8 @@ class ReprogrammedClassifier(nn.Module):
             self.train(was_training)
         return confidences
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Keep the temperature in float64 where the device has it."""
         temperature = self._buffers.pop("temperature")
         assert temperature is not None
@@ -263,6 +265,7 @@ class ReprogrammedClassifier(nn.Module):
         self._buffers["temperature"] = temperature.to(device, dtype)
         return self
 
+    @override
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:

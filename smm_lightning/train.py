@@ -48,7 +48,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
 
     keep_freed_memory()
     planned = plan(cfg)  # what needs no images and no weights
-    signalled = RunSignals(60 * cfg.stall_minutes, alone=is_alone())
+    signalled = RunSignals(run.stall_s, alone=is_alone(), note=run.folder.note_batch)
     with signalled as signals, sweep.threads(cfg.threads):
         recorder = EpochRecorder(run.folder.path / "epochs.csv")
         callbacks = [GracefulStop(signals), recorder]
@@ -68,7 +68,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
                 if not sweep.is_job():
                     print_config(cfg)
                 print("\n".join(account.lines(data.images, data.overlaps)))
-            signals.watch(lambda: data.batches_prepared)
+            data.on_batch = signals.progressed
             trainer.fit(module, datamodule=data, ckpt_path=start)
             last = recorder.history[-1] if recorder.history else {}
             if "test/acc" not in last:  # the last epoch was not tested

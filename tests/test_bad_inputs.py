@@ -32,7 +32,7 @@ KNOWN_MISTAKES = """
     method.width=1000000000 -> method.width
     trainer.deterministic=maybe -> trainer.deterministic
     force=maybe -> force
-    isolated=2 -> isolated
+    force=2 -> force
     logger=wandb logger.wandb.mode=onlin -> logger.wandb.mode
     trainer.accelerator=warp -> trainer
     trainer.devices=abc -> trainer

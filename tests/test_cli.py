@@ -274,14 +274,6 @@ def test_a_sweep_goes_on_after_a_bad_job(tmp_path):
     assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
-def test_several_devices_in_a_sweep_are_refused_with_the_way_out(tmp_path):
-    options = ("trainer.devices=2", "seed=0,1", "isolated=false")
-    done = run_program("-m", *SMALL, *options, cwd=tmp_path)
-    assert done.returncode != 0
-    message = "trainer.devices: a sweep within one process runs its jobs on one device each (got 2)"
-    assert f"{message}. Use isolated=true" in done.stdout + done.stderr
-
-
 def test_help_lists_the_groups(tmp_path):
     done = run_program("--help", cwd=tmp_path)
     assert done.returncode == 0

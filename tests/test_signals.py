@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from smm_lightning import train as entry
 from smm_lightning.run.folder import RunFolder
-from smm_lightning.run.signals import RunSignals, StalledError
+from smm_lightning.run.signals import RunSignals
 from tests.test_train import SMALL
 
 
@@ -56,40 +57,39 @@ def test_the_clusters_own_handler_is_called_last():
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_no_progress_is_a_failure_and_progress_is_none():
-    count = [0]
-    with RunSignals(0.2, alone=False) as signals:
-        signals.watch(lambda: count[0])
-        for _ in range(5):
-            count[0] += 1
-            time.sleep(0.15)
-        with pytest.raises(StalledError, match=r"no batch for 0.2 s"):
-            time.sleep(5)
-
-
 def test_handlers_are_put_back():
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)]
-    with RunSignals(0.1, alone=False) as signals:
-        signals.watch(lambda: 0)
-    time.sleep(0.2)  # the alarm is off, too
+    with RunSignals(60, alone=False):
+        pass
     assert before == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)]
 
 
-def test_a_hang_that_swallows_the_alarm_ends_the_process_with_tracebacks():
-    code = """
-import ctypes, signal
-from smm_lightning.run.signals import RunSignals
-with RunSignals(0.2, alone=True) as signals:
-    signals.watch(lambda: 0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    ctypes.PyDLL(None).sleep(30)  # holds the interpreter's lock, as a hang in a library may
+def run_with_alarm(body):
+    code = f"""
+import ctypes, time
+from smm_lightning.run import signals as module
+module._REARM_S = 0
+with module.RunSignals(0.4, alone=True, note=lambda: print("noted")) as signals:
+{textwrap.indent(textwrap.dedent(body), "    ")}
+time.sleep(0.6)
+print("over")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
-    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_a_run_without_a_batch_ends_with_tracebacks_wherever_it_hangs():
+    # ctypes.PyDLL holds the interpreter's lock, as a hang in a library may.
+    done = run_with_alarm("signals.progressed()\nctypes.PyDLL(None).sleep(30)")
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert "<module>" in done.stderr
+
+
+def test_a_batch_begins_the_alarm_anew_and_the_end_of_a_run_takes_it_away():
+    done = run_with_alarm("for _ in range(4):\n    signals.progressed()\n    time.sleep(0.2)")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [*["noted"] * 4, "over"]
 
 
 @pytest.mark.parametrize(

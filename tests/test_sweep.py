@@ -114,38 +114,11 @@ def test_a_job_ends_when_its_sweep_is_killed(tmp_path):
     assert json.loads((folder / "state.json").read_text())["state"] == "interrupted"
 
 
-def test_within_one_process_runs_leave_no_trace(monkeypatch):
-    monkeypatch.setenv("KEPT", "as it was")
-    before = dict(os.environ)
-
-    def run():
-        with sweep.leaving_no_trace():
-            os.environ["PL_GLOBAL_SEED"] = "3"
-            os.environ["KEPT"] = "changed"
-            torch.backends.cudnn.benchmark = True
-            torch.use_deterministic_algorithms(mode=True)
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        run()
-    assert dict(os.environ) == before
-    assert not torch.backends.cudnn.benchmark
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_the_number_of_threads_is_put_back():
     number = torch.get_num_threads()
     with sweep.threads(number + 1):
         assert torch.get_num_threads() == number + 1
     assert torch.get_num_threads() == number
-
-
-def test_a_sweep_within_one_process(tmp_path):
-    """The second run equals one that was alone: nothing of the first is left."""
-    logger = ("logger=wandb", "logger.wandb.mode=offline")
-    done = run_program("-m", *TINY, *logger, "isolated=false", "seed=0,1", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list(tmp_path.rglob("run-*.wandb"))) == 2
-    alone = run_program(*TINY, "seed=1", "paths.root=alone", cwd=tmp_path)
-    assert alone.returncode == 0
-    assert differences(outcome(tmp_path / "runs", "s1"), outcome(tmp_path / "alone")) == []
 
 
 def test_a_finished_grid_is_quick_to_repeat_and_a_forced_one_is_not_skipped(tmp_path):

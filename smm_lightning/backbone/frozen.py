@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from smm_lightning.backbone.any_network import place_of
 from smm_lightning.backbone.folding import fold_batch_norm
@@ -144,7 +145,8 @@ class FrozenBackbone(nn.Module):
             if hasattr(module, "fused_attn"):
                 setattr(module, "fused_attn", fused)  # noqa: B010 - timm's, unknown to nn.Module
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the network along to another device or precision."""
         self.body._apply(fn, recurse)
         if self.head is not None:

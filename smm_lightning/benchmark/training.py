@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from smm_lightning.benchmark.measure import now, peak_memory
 from smm_lightning.benchmark.setting import Setting, config_of
@@ -23,19 +24,23 @@ class Stopwatch(Callback):
         self.epochs: list[dict[str, float]] = []
         self._at: list[float] = []  # begin, after the steps, after the test
 
+    @override
     def on_train_epoch_start(self, *_: Any) -> None:
         """The epoch begins, with the mapping pass."""
         self._at = [now(self.device)]
 
+    @override
     def on_validation_start(self, *_: Any) -> None:
         """All steps are done."""
         self._at.append(now(self.device))
 
+    @override
     def on_validation_end(self, *_: Any) -> None:
         """The test is done."""
         self._at.append(now(self.device))
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the parts."""
         mapping = float(trainer.callback_metrics["time/mapping_s"])
         began, trained, tested = self._at

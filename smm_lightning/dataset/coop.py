@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.sources import Source
@@ -57,12 +58,12 @@ class CoOp(Source):
         self.images_url = images_url
         self.torchvision = torchvision
 
+    @override
     def is_there(self) -> bool:
-        """See :meth:`Source.is_there`."""
         return self._images() is not None or self._databases() is not None
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         images = self._images()
         databases = self._databases()
         split_file = self._split_file(images)

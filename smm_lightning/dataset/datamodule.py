@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from smm_lightning.dataset.account import Overlap, overlaps
 from smm_lightning.dataset.augmentation import PRESETS, windows
@@ -165,7 +166,7 @@ class ImageDataModule(L.LightningDataModule):
         self.facts = facts
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
-        self.batches_prepared = 0  # of all kinds; it grows while a run moves
+        self.on_batch: Callable[[], None] = lambda: None  # called for every batch of any kind
         self.overlaps: list[Overlap] = []  # known after setup
         self._caches: dict[str, ImageCache] = {}
         self._listings: dict[str, Listing] = {}
@@ -188,7 +189,8 @@ class ImageDataModule(L.LightningDataModule):
         """How many images of each split take part."""
         return {name: len(cache) for name, cache in self._caches.items()}
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 - Lightning's signature
+    @override
+    def setup(self, stage: str | None = None) -> None:
         """Open the image caches, once; build those that are not there.
 
         Raises:
@@ -250,14 +252,17 @@ class ImageDataModule(L.LightningDataModule):
         """:attr:`images` and :attr:`class_names`, as runs are compared by them."""
         return {"images": self.images, "class_names": self.class_names}
 
+    @override
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in this epoch's order."""
         return self._loader("train", shuffled=True)
 
+    @override
     def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
         """One loader for each of :attr:`evaluation_splits`."""
         return [self._loader(name) for name in self.evaluation_splits]
 
+    @override
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The test images in their own order."""
         return self._loader("test")
@@ -297,16 +302,18 @@ class ImageDataModule(L.LightningDataModule):
         """Class number of every sample of a split (N,)."""
         return self._caches[split].labels
 
-    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+    @override
+    def teardown(self, stage: str) -> None:
         """End the workers. Left to the garbage collector, each would be waited for in vain."""
         CombinedLoader(list(self._loaders.values())).reset()
 
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Batch:  # noqa: ARG002
+    @override
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Batch:
         """Resize what is small, crop and flip, on the device."""
         return self._prepared(batch)
 
     def _prepared(self, batch: dict[str, Any]) -> Batch:
-        self.batches_prepared += 1
+        self.on_batch()
         split, index = batch["split"], batch["index"]
         resident = self._resident.get(split)
         images = batch["image"] if resident is None else resident[batch["position"]]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from typing_extensions import override
 
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Decoding, Split, Splits, decoded
@@ -40,12 +41,13 @@ class HubSplit(Split):
         self.decoding = decoding
 
     @property
+    @override
     def stamp(self) -> str:
         """See :attr:`Split.stamp`: the library's own fingerprint."""
         return f"{self.table._fingerprint} {self.decoding}"
 
+    @override
     def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
         stored = self.table[index][self.image_column]
         content = stored["bytes"] or Path(stored["path"])
         return decoded(content, f"{self.name}[{index}]", self.decoding)
@@ -97,6 +99,7 @@ class HubDataset(Source):
         self.columns = {"image_column": image_column, "label_column": label_column}
         self.splits = {"train": train, "test": test} | ({"val": val} if val else {})
 
+    @override
     def is_there(self) -> bool:
         """See :meth:`Source.is_there`: whether it is cached here, or can be fetched."""
         try:
@@ -105,8 +108,8 @@ class HubDataset(Source):
             return False
         return True
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         tables = self._tables()
         for role, split in self.splits.items():
             if split not in tables:

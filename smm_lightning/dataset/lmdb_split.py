@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import override
 
 from smm_lightning.dataset.records import load_record
 from smm_lightning.dataset.splits import Split, decoded, stamp
@@ -35,16 +36,16 @@ class LmdbSplit(Split):
             raise problem(str(path), f"holds {len(self.keys)} images, its split file {len(labels)}")
 
     @property
+    @override
     def stamp(self) -> str:
-        """See :attr:`Split.stamp`."""
         return stamp(self.name, self._file.parent, [self._file.name], self.labels.tobytes())
 
+    @override
     def name_of(self, index: int) -> str:
-        """See :meth:`Split.name_of`."""
         return self.keys[index].decode(errors="replace")
 
+    @override
     def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
         where = f"{self.name}[{index}] {self.path}"
         record = self._record(self.keys[index], where)
         if not (

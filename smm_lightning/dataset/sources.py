@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from smm_lightning.dataset.image_files import HIDDEN, NO_CLASS, Walker, is_hidden, visible_folders
 from smm_lightning.dataset.splits import (
@@ -101,12 +102,12 @@ class Digits(Source):
     _test_images = 500
     _brightest = 16
 
-    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
-        """See :meth:`Source.listings`."""
+    @override
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:
         return {name: Listing(f"digits/{name}") for name in ("train", "test")}
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
@@ -171,12 +172,12 @@ class ImageFolder(Source):
         self.decoding = Decoding(exif, background)
         self.groups = None if groups is None else _pattern(groups)
 
+    @override
     def is_there(self) -> bool:
-        """See :meth:`Source.is_there`."""
         return self.root.is_dir()
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         folders = self._folders()
         class_names = visible_folders(folders["train"])
         splits = {part: self._split(part, folders, class_names) for part in folders}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor
+from typing_extensions import override
 
 from smm_lightning.errors import UserError, problem
 
@@ -156,14 +157,14 @@ class ArraySplit(Split):
         self.images = images
 
     @property
+    @override
     def stamp(self) -> str:
-        """See :attr:`Split.stamp`."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.data)
         return digest.hexdigest()
 
+    @override
     def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
         return Image.fromarray(self.images[index]).convert("RGB")
 
 
@@ -194,19 +195,20 @@ class FileSplit(Split):
         self.decoding = decoding
 
     @property
+    @override
     def stamp(self) -> str:
         """See :attr:`Split.stamp`; a :class:`UserError` if files are missing."""
         groups = b"" if self.groups is None else self.groups.tobytes()
         more = self.labels.tobytes(), groups, self.decoding
         return stamp(self.name, self.root, self.names, *more)
 
+    @override
     def read(self, index: int) -> Image.Image:
-        """See :meth:`Split.read`."""
         path = self.root / self.names[index]
         return decoded(path, f"{self.name}[{index}] {path}", self.decoding)
 
+    @override
     def name_of(self, index: int) -> str:
-        """See :meth:`Split.name_of`."""
         return self.names[index]
 
 

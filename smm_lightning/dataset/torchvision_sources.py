@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from smm_lightning.dataset.image_files import visible_folders
 from smm_lightning.dataset.sources import Listing, Source, images_by_class
 from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
@@ -47,20 +49,20 @@ class TorchvisionArrays(Source):
         self.images_url = images_url
         self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
 
+    @override
     def is_there(self) -> bool:
-        """See :meth:`Source.is_there`."""
         return self._found() is not None
 
-    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:  # noqa: ARG002
-        """See :meth:`Source.listings`."""
+    @override
+    def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:
         folder = self._folder()
         return {
             split: Listing(stamp(f"{self.name}/{split}", folder, self._files(split)))
             for split in ("train", "test")
         }
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         folder = self._folder()
         try:
             train, test = (self._open(folder, split) for split in ("train", "test"))
@@ -149,12 +151,12 @@ class TrafficSigns(Source):
         self.folders = [base, base / "gtsrb"]
         self.training_set = training_set
 
+    @override
     def is_there(self) -> bool:
-        """See :meth:`Source.is_there`."""
         return any(folder.is_dir() for folder in self.folders)
 
+    @override
     def load(self) -> Splits:
-        """See :meth:`Source.load`."""
         sets = list(_TRAINING_SETS) if self.training_set == "auto" else [self.training_set]
         training = [folder / _TRAINING_SETS[name] for folder in self.folders for name in sets]
         answers = [folder / "GT-final_test.csv" for folder in self.folders]

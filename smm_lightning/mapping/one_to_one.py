@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from smm_lightning.errors import problem
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one, require_enough_sources
@@ -47,8 +48,8 @@ class OneToOneMapping(LabelMapping):
         self._fitted = False
 
     @property
+    @override
     def fitted(self) -> bool:
-        """See :attr:`LabelMapping.fitted`."""
         return self._fitted
 
     def forward(self, source: Tensor) -> Tensor:
@@ -61,20 +62,23 @@ class OneToOneMapping(LabelMapping):
             raise RuntimeError("label mapping used before refit() or load_state_dict()")
         return in_float32(source[:, self.index])
 
+    @override
     def reset(self) -> None:
         """See :meth:`LabelMapping.reset`: d[s, t] (S, T)."""
         shape = self.inputs, len(self.index)
         self.statistics = torch.zeros(shape, dtype=torch.int64, device=self.index.device)
 
+    @override
     def observe(self, source: Tensor, targets: Tensor) -> None:
         """See :meth:`LabelMapping.observe`: the largest logit of each sample counts one."""
         assert self.statistics is not None, "observe() before reset()"
         add_pairs(self.statistics, source.argmax(1), targets)
 
+    @override
     def fit(self, statistics: Tensor) -> None:
-        """See :meth:`LabelMapping.fit`."""
         self._set(greedy_one_to_one(statistics))
 
+    @override
     def dense(self) -> Tensor:
         """See :meth:`LabelMapping.dense`: 0 and 1."""
         weights = torch.zeros(self.inputs, len(self.index))
@@ -86,6 +90,7 @@ class OneToOneMapping(LabelMapping):
         self.index.copy_(index)
         self._fitted = True
 
+    @override
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from smm_lightning.device import at_least_float32
 from smm_lightning.method.per_channel import normalized
@@ -61,7 +62,8 @@ class InputTransform(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Keep what is trained in float32, whatever the precision of the frozen network."""
         super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
         return self

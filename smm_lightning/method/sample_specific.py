@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Le, Predicate
 from torch import Tensor, nn
+from typing_extensions import override
 
 from smm_lightning.errors import Problems
 from smm_lightning.method.input_transform import InputTransform
@@ -96,14 +97,14 @@ class SampleSpecificMask(InputTransform):
             nn.Parameter(torch.zeros(3, image_size, image_size)) if learn_pattern else None
         )
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.forward`."""
         images = self.normalize(images)
         mask = self._mask_of(images)
         return images + mask if self.pattern is None else torch.addcmul(images, self.pattern, mask)
 
+    @override
     def mask(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.mask`."""
         return self._mask_of(self.normalize(images)).expand(-1, 3, -1, -1)
 
     def _mask_of(self, normalized: Tensor) -> Tensor:
@@ -113,8 +114,8 @@ class SampleSpecificMask(InputTransform):
         coarse = self.mask_generator(inputs).contiguous()
         return self.upsample(coarse, self.image_size, self.patch_size)
 
+    @override
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See :meth:`InputTransform.parameter_groups`."""
         generator = list(self.mask_generator.parameters())
         pattern = {} if self.pattern is None else {"pattern": [self.pattern]}
         return {**pattern, "mask_generator": generator}

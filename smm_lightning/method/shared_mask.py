@@ -7,6 +7,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from smm_lightning.errors import problem
 from smm_lightning.method.input_transform import InputTransform
@@ -48,16 +49,16 @@ class FramePrompt(InputTransform):
             mask.fill_(1)
         self.register_buffer("frame_mask", mask, persistent=False)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.forward`."""
         return self.normalize(images) + self.pattern * self.frame_mask
 
+    @override
     def mask(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.mask`."""
         return self.frame_mask.expand(len(images), -1, -1, -1)
 
+    @override
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See :meth:`InputTransform.parameter_groups`."""
         return {"pattern": [self.pattern]}
 
 
@@ -101,8 +102,8 @@ class PadPrompt(InputTransform):
         border = functional.pad(inside, self.padding, value=1)
         self.register_buffer("border_mask", border, persistent=False)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.forward`."""
         return self.normalize(self.compose(images))
 
     def compose(self, images: Tensor) -> Tensor:
@@ -110,10 +111,10 @@ class PadPrompt(InputTransform):
         canvas = functional.pad(images, self.padding)
         return canvas + torch.sigmoid(self.pattern) * self.border_mask
 
+    @override
     def mask(self, images: Tensor) -> Tensor:
-        """See :meth:`InputTransform.mask`."""
         return self.border_mask.expand(len(images), -1, -1, -1)
 
+    @override
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See :meth:`InputTransform.parameter_groups`."""
         return {"pattern": [self.pattern]}

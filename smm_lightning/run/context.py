@@ -24,8 +24,7 @@ class RunContext:
         epochs: of the training.
         force: begin anew, whatever is there.
         dry: a fast development run, which writes nothing.
-        isolated: in a sweep, give the run a process of its own.
-        devices: as Lightning takes them.
+        stall_s: seconds without a batch after which it has failed.
         loggers: names of those that were asked for.
         objective: what a search maximises.
     """
@@ -37,8 +36,7 @@ class RunContext:
         self.force: bool = config.force
         trainer = config.get("trainer") or {}
         self.dry = bool(trainer.get("fast_dev_run"))
-        self.isolated: bool = config.isolated
-        self.devices: int | str | list[int] = trainer.get("devices", 1)
+        self.stall_s: float = 60 * config.stall_minutes
         self.loggers = [name for name, node in (config.get("logger") or {}).items() if node]
         self.objective: Objective = config.objective
 

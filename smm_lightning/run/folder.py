@@ -31,7 +31,8 @@ class State:
     Attributes:
         name: one of :data:`STATES`. ``killed``: it ended without a word (SIGKILL, power).
         reason: of a failure or an interruption, in one line.
-        since: seconds since 1970 when it came about; ``None`` where nobody wrote it down.
+        since: seconds since 1970 when it came about, of a killed run the time of its last batch;
+            ``None`` where nobody wrote it down.
     """
 
     name: str
@@ -121,20 +122,26 @@ class RunFolder:
         content = {"state": state, "reason": reason, "since": time.time(), "run_key": self.key}
         write_atomically(self.path / _STATE, json.dumps(content, indent=2).encode())
 
+    def note_batch(self) -> None:
+        """Let the time of the note be that of the last batch."""
+        with suppress(OSError):  # a fast development run has no note
+            os.utime(self.path / _STATE)
+
     def state(self) -> State:
         """How the run stands, without disturbing it."""
         if self.result() is not None:
             return State("done", since=(self.path / "result.json").stat().st_mtime)
         try:
-            noted = json.loads((self.path / _STATE).read_text())
-            found = State(noted["state"], noted["reason"], noted["since"])
+            note = json.loads((self.path / _STATE).read_text())
+            last_batch = (self.path / _STATE).stat().st_mtime
+            noted = State(note["state"], note["reason"], note["since"])
         except (OSError, ValueError, KeyError, TypeError):
-            found = State("pending")
+            noted = State("pending")
         if self._is_locked():
-            return State("running", found.reason, found.since)
-        if found.name == "running":
-            return State("killed", f"ended without a word: {found.reason}", found.since)
-        return found
+            return State("running", noted.reason, noted.since)
+        if noted.name == "running":
+            return State("killed", f"ended without a word: {noted.reason}", last_batch)
+        return noted
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began."""

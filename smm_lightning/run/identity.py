@@ -17,7 +17,7 @@ from smm_lightning.ranges import PRECISIONS
 _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report", "tags", "notes", "vars"),
     "recipe",  # its values are those of the groups that take them
-    *("isolated", "threads", "stall_minutes", "objective", "panels_every_n_epochs"),
+    *("threads", "stall_minutes", "objective", "panels_every_n_epochs"),
     *("compiled", "fused_attention"),  # speed: sums in another order, as on another machine
 )
 _LEFT_OUT_OF = {

@@ -110,17 +110,11 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
         if swept and (row := recorded_before(run, images_since)):
             folder.discard_if_empty()
             return score(run.objective, row)
-        if not is_alone() and run.isolated:
+        if not is_alone():
             finished = finished_before(run, images_since)
             print(f"\n{folder.path.name}{': finished before' if finished else ''}", flush=True)
-            return score(run.objective, finished or sweep.run_alone(overrides, folder))
-        if not is_alone() and run.devices != 1:
-            # Lightning starts further ranks with the sweep's own command line.
-            hint = "Use isolated=true (a process for each job), or trainer.devices=1."
-            what = "a sweep within one process runs its jobs on one device each"
-            raise problem("trainer.devices", what, run.devices, hint)
-        with sweep.leaving_no_trace():
-            result = train()
+            return score(run.objective, finished or sweep.run_alone(overrides, run))
+        result = train()
     except UserError as error:
         if swept:  # the other jobs go on
             raise RunEndedError("\n".join(error.problems)) from error

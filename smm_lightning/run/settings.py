@@ -73,7 +73,6 @@ class Settings:
     fused_attention: bool | None
     ckpt_path: str | None
     force: bool
-    isolated: bool
     threads: Annotated[int, Ge(1), Le(1024)] | None
     panels_every_n_epochs: Count
     stall_minutes: Annotated[float, Gt(0), Le(1e6)]

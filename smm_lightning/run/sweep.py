@@ -1,36 +1,36 @@
-"""One job of a sweep: a program of its own, or a guest in the sweep's process that leaves no trace.
+"""One job of a sweep: a program of its own.
 
 Which jobs there are and where they run is Hydra's business: its sweeper and its launchers.
 """
 
 import ctypes
-import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import RunEndedError
-from smm_lightning.run.folder import RunFolder
+from smm_lightning.run.context import RunContext
 from smm_lightning.run.signals import ENDING
 
 _IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process that started it
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def run_alone(overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
+def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
     """Run one job as a program of its own, and wait for it.
 
     It has its own memory, environment and signals: whatever happens to it, the sweep goes on.
 
     Args:
         overrides: of this job, as on the command line.
-        run: its folder.
+        run: its folder and what was asked.
 
     Returns:
         Its result.
@@ -50,15 +50,17 @@ def run_alone(overrides: Sequence[str], run: RunFolder) -> dict[str, Any]:
         status = job.wait()
     if received:
         raise SystemExit(128 + received[0])
-    result = run.result()
+    folder, result = run.folder, run.folder.result()
     if status == 0 and result is not None:
         return result
-    state = run.state()
+    state = folder.state()
     if state.name in ("pending", "done"):  # it never began, or only a part of it failed
-        run.note("failed", f"it left with exit status {status}")
-        state = run.state()
+        folder.note("failed", f"it left with exit status {status}")
+    elif state.name == "killed" and time.time() - (state.since or 0) >= run.stall_s:
+        folder.note("failed", f"no batch for {run.stall_s:g} s (stall_minutes)")
+    state = folder.state()
     how = f" (signal {signal.Signals(-status).name})" if status < 0 else ""
-    message = f"{run.path.name} {state.name}{how}: {state.reason}"
+    message = f"{folder.path.name} {state.name}{how}: {state.reason}"
     raise RunEndedError(message)
 
 
@@ -109,19 +111,6 @@ def _passing_signals_on(job: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
 
 
 @contextmanager
-def leaving_no_trace() -> Iterator[None]:
-    """Put back what a run changes in its process: environment, PyTorch's switches, GPU memory."""
-    environment = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
-        _tidy_torch()
-
-
-@contextmanager
 def threads(number: int | None) -> Iterator[None]:
     """Compute on ``number`` CPU threads; ``None`` leaves the choice to PyTorch."""
     import torch
@@ -132,13 +121,3 @@ def threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _tidy_torch() -> None:
-    import torch
-
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(mode=False)
-    gc.collect()  # the trainer and its module refer to each other
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

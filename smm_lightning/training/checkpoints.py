@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from typing_extensions import override
 
 from smm_lightning.files import write_atomically
 from smm_lightning.ranges import Count
@@ -26,13 +27,15 @@ class LastCheckpoint(Checkpoint):
         """Replace the file by the state of now."""
         trainer.save_checkpoint(self.path)
 
+    @override
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save where it is due, but not after an epoch's last step, whose test is still to come."""
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and not trainer.is_last_batch:
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after every epoch."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.save(trainer)
@@ -56,12 +59,14 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find out which splits there are."""
         splits = trainer.datamodule.evaluation_splits  # type: ignore[attr-defined]
         self.monitor = "val/acc" if "val" in splits else "test/acc"
         super().setup(trainer, pl_module, stage)
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best epoch so far along into another or a moved folder, which Lightning drops.
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from smm_lightning.run.signals import RunSignals
 from smm_lightning.training.checkpoints import LastCheckpoint
@@ -22,10 +23,12 @@ class GracefulStop(Callback):
     def __init__(self, signals: RunSignals) -> None:
         self.signals = signals
 
+    @override
     def on_train_batch_start(self, *_: Any) -> None:
         """From here on a signal waits."""
         self.signals.in_step = True
 
+    @override
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Until here."""
         if self.signals.received is None or trainer.is_last_batch or trainer.world_size > 1:
@@ -36,14 +39,17 @@ class GracefulStop(Callback):
                 callback.save(trainer)
         self._let_go()
 
+    @override
     def on_train_epoch_end(self, *_: Any) -> None:
         """And from here, where the epoch is about to be saved."""
         self.signals.in_step = True
 
+    @override
     def on_train_epoch_start(self, *_: Any) -> None:
         """Until the next one."""
         self._let_go()
 
+    @override
     def on_train_end(self, *_: Any) -> None:
         """Or the end of the last one."""
         self._let_go()

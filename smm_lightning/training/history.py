@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from smm_lightning.files import write_atomically
 from smm_lightning.training.diagnosis import Row, diagnose
@@ -30,31 +31,37 @@ class EpochRecorder(Callback):
         self._evaluation = 0.0
         self._rates: Row = {}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; the hook of the epoch's start is not called in the middle of one."""
         self._started = time.perf_counter()
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the epoch."""
         self._started, self._before = time.perf_counter(), 0.0
         self._evaluated, self._evaluation = False, 0.0
         self._rates = {}
 
+    @override
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Note the rates of this epoch; at its end the schedule has moved on to the next."""
         if not self._rates:
             groups = trainer.optimizers[0].param_groups
             self._rates = {f"lr/{group['name']}": group["lr"] for group in groups}
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the evaluation."""
         self._evaluation -= time.perf_counter()
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note that this epoch has test metrics; Lightning keeps those of earlier epochs."""
         self._evaluated = True
         self._evaluation += time.perf_counter()
 
+    @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of this epoch."""
         metrics = {
@@ -93,10 +100,12 @@ class EpochRecorder(Callback):
         """
         return [asdict(finding) for finding in diagnose(self.history, classes)] or None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """The history goes into the checkpoint."""
         return {"history": self.history, "elapsed": self._elapsed()}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """And comes back from there."""
         self.history, self._before = state_dict["history"], state_dict["elapsed"]

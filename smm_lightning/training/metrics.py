@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import override
 
 from smm_lightning.device import at_least_float32
 
@@ -16,6 +17,7 @@ SPLITS = ("train", "test", "val")
 class MeanLoss(MeanMetric):
     """A mean that is summed up in float32 where the network is in 16 bits."""
 
+    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
         super()._apply(at_least_float32(fn), exclude_state)
         return self

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typing_extensions import override
 
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.device import compiles_on, fuses_attention
@@ -67,15 +68,18 @@ class ReprogrammingModule(L.LightningModule):
     def _source(self, images: Tensor) -> Tensor:
         return (self._compiled or self.classifier.source)(images)
 
+    @override
     def setup(self, stage: str) -> None:
         """Train with the mask generator's fast kernel, on every device alike."""
         use_kernel(self.classifier, fast=stage == "fit")
 
-    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+    @override
+    def teardown(self, stage: str) -> None:
         """Leave plain layers to whoever uses the classifier, and nothing that copies share."""
         use_kernel(self.classifier, fast=False)
         self._compiled = None
 
+    @override
     def on_fit_start(self) -> None:
         """Choose what pays on this device."""
         precision = str(self.trainer.precision)
@@ -87,10 +91,12 @@ class ReprogrammingModule(L.LightningModule):
                 self._compiled = compiled_for_training(self.classifier, sizes)
         self.was_compiled = self._compiled is not None
 
+    @override
     def on_train_start(self) -> None:
         """Where a checkpoint of other settings was read, go on with those of this training."""
         take_over(self.trainer.optimizers[0], self.lr_schedulers(), self._settings)
 
+    @override
     def on_train_epoch_start(self) -> None:
         """Take the mapping anew, where it asks for that."""
         self.metrics.reset("train")  # sums of a checkpoint of the last epoch's end
@@ -101,6 +107,7 @@ class ReprogrammingModule(L.LightningModule):
             self.trainer.precision_plugin.forward_context(),
         )
 
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch.
 
@@ -123,21 +130,25 @@ class ReprogrammingModule(L.LightningModule):
         share = batch.get("share", 1) if isinstance(batch, Mapping) else 1
         return loss if share == 1 else loss * share
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002 - Lightning's signature
+    @override
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Accuracy on the split of this loader; nothing before there is a mapping."""
         if self.classifier.fitted:
             self._evaluate(split_of(self.trainer, dataloader_idx), batch)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - likewise
+    @override
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """Accuracy on the test images."""
         self._evaluate("test", batch)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG002 - likewise
+    @override
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Confidences (B, T) of images, with or without targets beside them."""
         alone = isinstance(batch, list | tuple) and len(batch) == 1
         images = batch if isinstance(batch, Tensor) else (batch if alone else pair_of(batch))[0]
         return self.classifier.probabilities(images)
 
+    @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser; its rates step once an epoch."""
         fused = self.trainer.gradient_clip_val is None
@@ -146,6 +157,7 @@ class ReprogrammingModule(L.LightningModule):
         lr_scheduler = {"scheduler": schedule, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}  # type: ignore[typeddict-item]
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down what this checkpoint belongs to, and the sums and counts of all ranks.
 
@@ -155,6 +167,7 @@ class ReprogrammingModule(L.LightningModule):
         checkpoint["mapping"] = self._refresh.state(self._over_ranks)
         checkpoint["sums"] = self.metrics.sums("train", self._over_ranks)
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the sums and counts of a checkpoint of this training.
 

@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from typing_extensions import override
 
 from smm_lightning.errors import Problems, closest, did_you_mean, one_line, problem
 from smm_lightning.ranges import Count, Factor, Rate
@@ -165,8 +166,8 @@ class Schedule(ABC):
 class Constant(Schedule):
     """Rates stay what they are."""
 
-    def factor(self, lr_decay: float, epoch: int) -> float:  # noqa: ARG002
-        """See :meth:`Schedule.factor`."""
+    @override
+    def factor(self, lr_decay: float, epoch: int) -> float:
         return 1.0
 
 
@@ -191,8 +192,8 @@ class Milestones(Schedule):
         super().__init__(warmup_epochs)
         self.milestones = resolve_milestones(milestones, epochs)
 
+    @override
     def factor(self, lr_decay: float, epoch: int) -> float:
-        """See :meth:`Schedule.factor`."""
         return lr_decay ** bisect_right(self.milestones, epoch)
 
 
@@ -208,8 +209,8 @@ class Cosine(Schedule):
         super().__init__(warmup_epochs)
         self.epochs = epochs
 
-    def factor(self, lr_decay: float, epoch: int) -> float:  # noqa: ARG002
-        """See :meth:`Schedule.factor`."""
+    @override
+    def factor(self, lr_decay: float, epoch: int) -> float:
         falling = max(1, self.epochs - self.warmup_epochs)
         return 0.5 + 0.5 * math.cos(math.pi * max(0, epoch - self.warmup_epochs) / falling)
 

@@ -1,7 +1,7 @@
 """What a dashboard shows beside curves: masks on fixed images, mapping, confusions."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import lightning as L
 import numpy as np
@@ -9,18 +9,38 @@ import torch
 from annotated_types import Ge, Le
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+from typing_extensions import override
 
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 from smm_lightning.ranges import Count
 
-_MOST_CLASSES = 50  # of a confusion plot; above it a heat map
+_MOST_CLASSES = 50  # of wandb's own plot of confusions
+_MOST_NAMES, _MOST_NUMBERS = 30, 12  # of classes, that can be read in a picture of confusions
 _NEAR_ZERO = 0.05  # of the largest absolute value of a mask
 _CHANNELS = ("red", "green", "blue")
 
-
 Rows = list[NDArray[np.uint8]]
+
+
+class Outcome(NamedTuple):
+    """Of a training.
+
+    Attributes:
+        mapping: see :meth:`LabelMapping.table`.
+        targets: true classes of the test images (N,).
+        predicted: their predicted classes (N,).
+        names: of the target classes.
+    """
+
+    mapping: list[dict[str, Any]]
+    targets: Tensor
+    predicted: Tensor
+    names: list[str]
 
 
 class Panels(Callback, ABC):
@@ -43,48 +63,38 @@ class Panels(Callback, ABC):
         self._images: Tensor | None = None
         self._names: list[str] = []
 
+    @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Statistics of the masks, and pictures where they are due."""
         logger, module = self._logger(trainer), cast("Any", pl_module)
         if logger is None:
             return
         transform = module.classifier.input_transform
         was_training = transform.training
         transform.eval()
-        found = views(transform, self._fixed_images(trainer, module))
+        arrays = views(transform, self._fixed_images(trainer, module))
         transform.train(was_training)
         epoch, last = trainer.current_epoch, (trainer.max_epochs or 0) - 1
-        statistics = {"epoch": epoch, **mask_statistics(found["mask"])}
+        statistics = {"epoch": epoch, **mask_statistics(arrays["mask"])}
         logger.log_metrics(statistics, trainer.global_step)
         if epoch in (0, last) or (epoch + 1) % self.every_n_epochs == 0:
-            for name, rows in picture_rows(found).items():
-                self.log_pictures(logger, name, rows, self._names, trainer.global_step)
+            for name, rows in picture_rows(arrays).items():
+                self.log_pictures(logger, f"pictures/{name}", rows, trainer.global_step)
 
+    @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Mapping with names, and the confusions of the test images."""
         logger, module = self._logger(trainer), cast("Any", pl_module)
-        if logger is None:
-            return
-        rows, names = module.describe()["mapping"], module.classifier.class_names
-        counts = confusions(trainer, module)
-        self.finish(logger, rows, counts, names, trainer.global_step)
+        if logger is not None:
+            mapping, names = module.describe()["mapping"], module.classifier.class_names
+            outcome = Outcome(mapping, *_answers(trainer, module), names)
+            self.finish(logger, outcome, trainer.global_step)
 
     @abstractmethod
-    def log_pictures(
-        self, logger: Any, name: str, rows: Rows, captions: list[str], step: int
-    ) -> None:
-        """Pictures (S, 4 S, 3) with their captions."""
+    def log_pictures(self, logger: Any, name: str, rows: Rows, step: int) -> None:
+        """Log pictures (S, 4 S, 3), one for each fixed image."""
 
     @abstractmethod
-    def finish(
-        self,
-        logger: Any,
-        rows: list[dict[str, Any]],
-        counts: NDArray[np.int64],
-        names: list[str],
-        step: int,
-    ) -> None:
-        """The mapping's rows, and test images (T, T) by true and predicted class."""
+    def finish(self, logger: Any, outcome: Outcome, step: int) -> None:
+        """Log the label mapping and the confusions."""
 
     def _logger(self, trainer: L.Trainer) -> Logger | None:
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -107,41 +117,31 @@ class WandbPanels(Panels):
 
     kind = WandbLogger
 
-    def log_pictures(
-        self, logger: Any, name: str, rows: Rows, captions: list[str], step: int
-    ) -> None:
-        """See :meth:`Panels.log_pictures`."""
+    @override
+    def log_pictures(self, logger: Any, name: str, rows: Rows, step: int) -> None:
         import wandb
 
-        pictures = [wandb.Image(r, caption=c) for r, c in zip(rows, captions, strict=True)]
-        logger.experiment.log({f"pictures/{name}": pictures, "trainer/global_step": step})
+        pairs = zip(rows, self._names, strict=True)
+        pictures = [wandb.Image(row, caption=class_name) for row, class_name in pairs]
+        logger.experiment.log({name: pictures, "trainer/global_step": step})
 
-    def finish(
-        self,
-        logger: Any,
-        rows: list[dict[str, Any]],
-        counts: NDArray[np.int64],
-        names: list[str],
-        step: int,  # noqa: ARG002 - wandb has one of its own
-    ) -> None:
-        """See :meth:`Panels.finish`."""
+    @override
+    def finish(self, logger: Any, outcome: Outcome, step: int) -> None:
         import wandb
 
         columns: list[str | int] = ["target", "source", "source_index", "weight"]
-        cells_of_rows = [
+        cells = [
             [row["target"], source["name"], source["index"], source["weight"]]
-            for row in rows
+            for row in outcome.mapping
             for source in row["sources"]
         ]
-        table = wandb.Table(columns, cells_of_rows)
-        content: dict[str, Any] = {"mapping/table": table}
-        if len(names) <= _MOST_CLASSES:
-            cells = [(t, p) for t, p in np.ndindex(*counts.shape) for _ in range(counts[t, p])]
-            true, predicted = ([cell[i] for cell in cells] for i in (0, 1))
-            plot = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=names)
-            content["confusion"] = plot
+        confusion: Any
+        if len(outcome.names) <= _MOST_CLASSES:
+            targets, predicted = outcome.targets.tolist(), outcome.predicted.tolist()
+            confusion = wandb.plot.confusion_matrix(None, targets, predicted, outcome.names)
         else:
-            content["confusion"] = wandb.Image(_heat_map(counts))
+            confusion = wandb.Image(confusion_figure(outcome))
+        content = {"mapping/table": wandb.Table(columns, cells), "confusion": confusion}
         logger.experiment.log(content)
 
 
@@ -150,31 +150,19 @@ class TensorBoardPanels(Panels):
 
     kind = TensorBoardLogger
 
-    def log_pictures(
-        self,
-        logger: Any,
-        name: str,
-        rows: Rows,
-        captions: list[str],  # noqa: ARG002 - TensorBoard shows none
-        step: int,
-    ) -> None:
-        """See :meth:`Panels.log_pictures`."""
-        stacked = np.concatenate(rows)
-        logger.experiment.add_image(f"pictures/{name}", stacked, step, dataformats="HWC")
+    @override
+    def log_pictures(self, logger: Any, name: str, rows: Rows, step: int) -> None:
+        logger.experiment.add_image(name, np.concatenate(rows), step, dataformats="HWC")
 
-    def finish(
-        self,
-        logger: Any,
-        rows: list[dict[str, Any]],
-        counts: NDArray[np.int64],
-        names: list[str],  # noqa: ARG002 - TensorBoard shows none
-        step: int,
-    ) -> None:
-        """See :meth:`Panels.finish`."""
-        pairs = [(row["target"], [source["name"] for source in row["sources"]]) for row in rows]
+    @override
+    def finish(self, logger: Any, outcome: Outcome, step: int) -> None:
+        pairs = [
+            (row["target"], [source["name"] for source in row["sources"]])
+            for row in outcome.mapping
+        ]
         text = "\n".join(f"- {target} <- {', '.join(sources)}" for target, sources in pairs)
         logger.experiment.add_text("mapping", text, step)
-        self.log_pictures(logger, "confusion", [_heat_map(counts)], [""], step)
+        logger.experiment.add_figure("confusion", confusion_figure(outcome), step)
 
 
 def mask_statistics(masks: NDArray[np.float32]) -> dict[str, float]:
@@ -184,28 +172,34 @@ def mask_statistics(masks: NDArray[np.float32]) -> dict[str, float]:
         masks: (B, S, S, 3).
     """
     largest = max(float(np.abs(masks).max()), 1e-12)
-    found = {}
+    statistics = {}
     for channel, name in enumerate(_CHANNELS):
         values = masks[..., channel]
-        found[f"mask/mean_{name}"] = float(values.mean())
-        found[f"mask/std_{name}"] = float(values.std())
-        found[f"mask/near_zero_{name}"] = float((np.abs(values) < _NEAR_ZERO * largest).mean())
-    return found
+        statistics[f"mask/mean_{name}"] = float(values.mean())
+        statistics[f"mask/std_{name}"] = float(values.std())
+        near_zero = np.abs(values) < _NEAR_ZERO * largest
+        statistics[f"mask/near_zero_{name}"] = float(near_zero.mean())
+    return statistics
 
 
-def picture_rows(found: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.uint8]]]:
-    """Image, pattern, mask and sum side by side, in true colours and equalised."""
-    side = found["shown"].shape[1]
-    rows: dict[str, list[NDArray[np.uint8]]] = {}
-    for name, look in (("masks", true_colours), ("masks_equalised", equalised)):
-        rows[name] = []
-        for number in range(len(found["shown"])):
-            parts = [
-                _of_side(look(found[view][number], centred=view in ("pattern", "mask")), side)
-                for view in VIEWS
-            ]
-            rows[name].append((255 * np.concatenate(parts, axis=1)).astype(np.uint8))
-    return rows
+def picture_rows(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Rows]:
+    """Image, pattern, mask and sum side by side, in true colours and equalised.
+
+    Args:
+        arrays: see :func:`views`.
+    """
+    side = arrays["shown"].shape[1]
+
+    def row(look: Any, number: int) -> NDArray[np.uint8]:
+        parts = [
+            _of_side(look(arrays[view][number], centred=view in ("pattern", "mask")), side)
+            for view in VIEWS
+        ]
+        return (255 * np.concatenate(parts, axis=1)).astype(np.uint8)
+
+    looks = {"masks": true_colours, "masks_equalised": equalised}
+    numbers = range(len(arrays["shown"]))
+    return {name: [row(look, number) for number in numbers] for name, look in looks.items()}
 
 
 def _of_side(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -216,22 +210,25 @@ def _of_side(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 @torch.inference_mode()
-def confusions(trainer: L.Trainer, module: Any) -> NDArray[np.int64]:
-    """Test images (T, T) by true and predicted class."""
-    classes = len(module.classifier.class_names)
-    counts = torch.zeros(classes * classes, dtype=torch.int64)
+def _answers(trainer: L.Trainer, module: Any) -> tuple[Tensor, Tensor]:
+    """True and predicted classes (N,) of the test images."""
     was_training = module.training
     module.eval()
-    for batch in trainer.datamodule.plain_batches("test", module.device):  # type: ignore[attr-defined]
-        cells = batch["target"] * classes + module(batch["image"]).argmax(1)
-        counts += torch.bincount(cells.cpu(), minlength=classes**2)
+    pairs = [
+        (batch["target"].cpu(), module(batch["image"]).argmax(1).cpu())
+        for batch in trainer.datamodule.plain_batches("test", module.device)  # type: ignore[attr-defined]
+    ]
     module.train(was_training)
-    found: NDArray[np.int64] = counts.view(classes, classes).numpy()
-    return found
+    targets, predicted = zip(*pairs, strict=True)
+    return torch.cat(targets), torch.cat(predicted)
 
 
-def _heat_map(counts: NDArray[np.int64], cell: int = 4) -> NDArray[np.uint8]:
-    """Rows in per cent as shades of grey, a few pixels a cell."""
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    grey = np.kron(255 * (1 - shares), np.ones((cell, cell))).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+def confusion_figure(outcome: Outcome) -> Figure:
+    """Confusions as shares of the true class, with names where they can be read."""
+    count = len(outcome.names)
+    metric = MulticlassConfusionMatrix(count, normalize="true")
+    metric.update(outcome.predicted, outcome.targets)
+    labels = outcome.names if count <= _MOST_NAMES else None
+    figure, _ = metric.plot(add_text=count <= _MOST_NUMBERS, labels=labels)
+    plt.close(figure)  # else pyplot would keep it
+    return cast("Figure", figure)

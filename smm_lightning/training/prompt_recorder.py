@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from typing_extensions import override
 
 from smm_lightning.loop_batches import pair_of
 from smm_lightning.method import InputTransform
@@ -18,13 +19,14 @@ class PromptRecorder(Callback):
     square of f_in(x) - x in the units of the backbone's input: near 1, nothing is left of x.
     """
 
+    @override
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Any,  # noqa: ARG002 - Lightning's signature
+        outputs: Any,
         batch: Any,
-        batch_idx: int,  # noqa: ARG002 - likewise
+        batch_idx: int,
     ) -> None:
         """Once an epoch: a GPU waits for the host here."""
         if trainer.is_last_batch:

@@ -79,7 +79,7 @@ def outcome(root, part=""):
     last, best = (read_checkpoint(folder / f"{name}.ckpt") for name in ("last", "best"))
     result = json.loads((folder / "result.json").read_text())
     del result["environment"]
-    for where in ("paths", "callbacks", "logger", "force", "isolated"):
+    for where in ("paths", "callbacks", "logger", "force"):
         del result["config"][where]
     return {
         "weights": last["state_dict"],
