@@ -1,15 +1,15 @@
-"""Figures 5 and 13 to 23: image, pattern, mask and what the frozen network is shown."""
+"""Image, pattern, mask and what the frozen network is shown."""
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from smm_lightning.figures.style import COLUMN, new_figure
-from smm_lightning.figures.trained import Trained
+from smm_lightning.figures.registry import Drawn, figure
+from smm_lightning.figures.style import COLUMN, new_figure, without_ticks
+from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 
 
-def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+def panels(trained: TrainedRun, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
     """Views of ``count`` test images, of as many classes as there are, and their names."""
     chosen = trained.drawn("test", count)
     by_class = chosen[np.argsort(trained.labels("test")[chosen], kind="stable")]
@@ -18,22 +18,26 @@ def panels(trained: Trained, count: int = 4) -> tuple[dict[str, NDArray[np.float
     return views(trained.classifier.input_transform, images), names
 
 
-def draw(trained: Trained) -> tuple[Figure, dict[str, NDArray[np.float32]]]:
-    """True colours in the upper half, histogram-equalised (as printed) in the lower half."""
+@figure(
+    "pictures",
+    of="run",
+    caption="Test images, pattern, masks and prompted images, in true colours above and "
+    "histogram-equalised below (as Figures 5 and 13 to 23).",
+)
+def pictures(trained: TrainedRun) -> Drawn:
+    """Figures 5 and 13 to 23: true colours in the upper half, equalised in the lower half."""
     arrays, names = panels(trained)
     rows = len(names)
-    figure = new_figure(COLUMN, 1.7 * rows + 0.4)
-    axes = figure.subplots(2 * rows, 4, squeeze=False)
-    for half, look in enumerate((true_colours, equalised)):
-        for row in range(rows):
-            for column, name in enumerate(VIEWS):
-                axis = axes[half * rows + row, column]
-                axis.imshow(look(arrays[name][row], centred=name in ("pattern", "mask")))
-                axis.set_xticks([])
-                axis.set_yticks([])
-                axis.grid(visible=False)
-                if row == 0:
-                    axis.set_title(name if half == 0 else f"{name}, equalised", fontsize=6)
-            axes[half * rows + row, 0].set_ylabel(names[row], fontsize=6)
-    figure.suptitle(trained.run.title, fontsize=7)
-    return figure, arrays
+    drawn = new_figure(COLUMN, 1.7 * rows + 0.4)
+    axes = drawn.subplots(2 * rows, 4, squeeze=False)
+    for half, (look, ending) in enumerate(((true_colours, ""), (equalised, ", equalised"))):
+        for (row, column), axis in np.ndenumerate(axes[half * rows : (half + 1) * rows]):
+            name = VIEWS[column]
+            axis.imshow(look(arrays[name][row], centred=name in ("pattern", "mask")))
+            without_ticks(axis)
+            if row == 0:
+                axis.set_title(f"{name}{ending}", fontsize=6)
+            if column == 0:
+                axis.set_ylabel(names[row], fontsize=6)
+    drawn.suptitle(trained.run.title, fontsize=7)
+    return Drawn(drawn, arrays)

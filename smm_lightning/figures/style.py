@@ -2,21 +2,21 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from smm_lightning.figures.registry import Drawn
 from smm_lightning.files import write_atomically
+from smm_lightning.run.look import COLOURS, MARKERS
 
 COLUMN = 3.4  # inches, of a two-column paper
-# Okabe and Ito's colours, which people with any colour vision tell apart; a method keeps its own.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999999")
-_METHODS = ("smm", "pad", "narrow", "medium", "full", "only_mask", "smm_single_channel", "none")
-_MARKERS = "osD^vP*X"
+_MOST_NAMES, _MOST_NUMBERS = 30, 12  # of rows, that can be read in a heat map
 _LOOK = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -43,29 +43,57 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def colour(method: str) -> str:
-    """Of a method; unknown ones are grey."""
-    return _COLOURS[_METHODS.index(method)] if method in _METHODS else "#999999"
-
-
-def marker(method: str) -> str:
-    """Of a method, so that print in black and white tells them apart as well."""
-    return _MARKERS[_METHODS.index(method)] if method in _METHODS else "o"
-
-
-def look_of_class(number: int) -> dict[str, str]:
+def look_of_class(number: int) -> dict[str, Any]:
     """Colour and marker of a class: 64 that differ."""
-    turn, place = divmod(number, len(_COLOURS))
-    return {"color": _COLOURS[place], "marker": _MARKERS[turn % len(_MARKERS)]}
+    turn, place = divmod(number, len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[turn % len(MARKERS)]}
 
 
-def save(figure: Figure, path: Path, data: Mapping[str, Any]) -> Path:
+def without_ticks(axis: Axes) -> None:
+    """Leave a picture bare."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+
+
+def heat_map(
+    shares: np.ndarray[Any, Any], rows: list[str], columns: list[str], title: str, xlabel: str
+) -> Figure:
+    """Percentages in [0, 100], with names where they fit and numbers where few.
+
+    Args:
+        shares: (rows, columns).
+        rows: names of the rows.
+        columns: names of the columns.
+        title: over it.
+        xlabel: what the columns are.
+    """
+    figure = new_figure(COLUMN, 3.2)
+    axis = figure.subplots()
+    picture = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    axis.grid(visible=False)
+    if len(rows) <= _MOST_NAMES:
+        axis.set_yticks(range(len(rows)), rows, fontsize=6)
+        axis.set_xticks(range(len(columns)), columns, fontsize=6, rotation=60, ha="right")
+    if len(rows) <= _MOST_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            # On the dark half of the colour map, letters are white.
+            look: dict[str, Any] = {"fontsize": 5, "color": "white" if share < 55 else "black"}  # noqa: PLR2004
+            axis.text(column, row, f"{share:.0f}", ha="center", va="center", **look)
+    axis.set(xlabel=xlabel, ylabel="class")
+    axis.set_title(title, fontsize=7)
+    figure.colorbar(picture, ax=axis, shrink=0.8)
+    return figure
+
+
+def save(drawn: Drawn, path: Path, caption: str = "", runs: Sequence[str] = ()) -> Path:
     """Write ``<path>.png``, ``<path>.pdf`` and the data: a CSV of columns, or ``.npz`` of arrays.
 
     Args:
-        figure: to write.
+        drawn: to write.
         path: without suffix.
-        data: what the figure shows, by name.
+        caption: for the page of a report, which finds it in the PNG.
+        runs: keys of the runs that are shown, written beside the data.
 
     Returns:
         The PNG.
@@ -73,29 +101,26 @@ def save(figure: Figure, path: Path, data: Mapping[str, Any]) -> Path:
     Raises:
         OSError: If the folder cannot be written.
     """
-    for suffix in (".png", ".pdf"):
+    for suffix, metadata in ((".png", {"Description": caption}), (".pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format=suffix[1:], metadata={"CreationDate": None} if suffix == ".pdf" else None
-        )
+        drawn.figure.savefig(buffer, format=suffix[1:], metadata=metadata)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue())
-    columns = {name: np.asarray(values) for name, values in data.items()}
+    columns = {name: np.asarray(values) for name, values in drawn.data.items()}
     if all(values.ndim == 1 for values in columns.values()):
-        write_columns(path.with_name(path.name + ".csv"), columns)
+        _write_columns(path.with_name(path.name + ".csv"), columns, runs)
     else:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **columns)
+        np.savez_compressed(buffer, allow_pickle=False, runs=np.array(runs), **columns)
         write_atomically(path.with_name(path.name + ".npz"), buffer.getvalue())
+    for ending, table in drawn.tables.items():
+        _write_columns(path.with_name(f"{path.name}-{ending}.csv"), table, runs)
     return path.with_name(path.name + ".png")
 
 
-def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
-    """A CSV of columns of equal length.
-
-    Raises:
-        OSError: If the folder cannot be written.
-    """
+def _write_columns(path: Path, columns: Mapping[str, Any], runs: Sequence[str]) -> None:
+    """A CSV of columns of equal length, below a comment with the keys of the runs."""
     text = io.StringIO()
+    text.write(f"# runs: {' '.join(runs)}\n" if runs else "")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))

@@ -1,7 +1,8 @@
-"""A finished run, brought back to answer questions about its images."""
+"""What figures are drawn from: finished runs that answer questions about their images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
-from smm_lightning.report.runs import Run
+from smm_lightning.report.runs import Run, distinct
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.training.assembly import Parts, plan
@@ -45,52 +46,67 @@ class Answers:
         return self.logits.softmax(1).gather(1, self.targets[:, None]).squeeze(1)
 
 
-class Trained:
-    """The parts of a run with its last weights. Training images are not augmented here.
+class TrainedRun:
+    """A run with its result and its last weights, which are read when they are asked for.
+
+    Training images are not augmented here. What asks for weights or images raises a
+    :class:`UserError` if the checkpoint or the data cannot be read, or the images are others now.
 
     Args:
         run: finished.
-
-    Raises:
-        UserError: If its checkpoint or its data cannot be read, or the images are others now.
     """
 
     def __init__(self, run: Run) -> None:
-        assert run.result is not None
-        require_noted_images(run.result, str(run.folder))
-        checkpoint = read_checkpoint(run.folder / "last.ckpt")
+        self.run = run
+        self.result = run.finished
+        self.method = run.method
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._known: dict[tuple[str, bytes], Answers] = {}
+
+    @cached_property
+    @torch.inference_mode(mode=False)  # weights are replaced later
+    def _parts(self) -> Parts:
+        """With the weights before training."""
+        require_noted_images(self.result, str(self.run.folder))
+        self._after  # noqa: B018 - a checkpoint that cannot be read is said before images are read
+        config = OmegaConf.create(self.result["config"])
+        config.dataset.augmentation = "none"
+        parts = plan(config).carry_out()
+        if changed := changed_images(self.result, parts.data.taken):
+            raise problem(str(self.run.folder), f"was trained with other images: {changed}")
+        parts.module.classifier.eval().to(self.device)
+        return parts
+
+    @cached_property
+    def _after(self) -> dict[str, Tensor]:
+        """The trained weights."""
+        checkpoint = read_checkpoint(self.run.folder / "last.ckpt")
         if (version := checkpoint["identity"].get("schema")) != SCHEMA:
             what = "was trained by another version, so this one cannot show its weights"
             hint = "--only training,patch_size,curves needs none; force=true trains it anew."
-            raise problem(str(run.folder), what, version, hint)
-        self.run = run
-        self.result = run.result
-        self.method = str(run.value("method.name"))
-        config = OmegaConf.create(self.result["config"])
-        config.dataset.augmentation = "none"
-        self._parts: Parts = plan(config).carry_out()
-        if changed := changed_images(self.result, self._parts.data.taken):
-            raise problem(str(run.folder), f"was trained with other images: {changed}")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.classifier.eval().to(self.device)
-        self._before = {k: v.clone() for k, v in self.classifier.state_dict().items()}
-        self._after = learned(checkpoint["state_dict"])
-        self._known: dict[tuple[str, bytes], Answers] = {}
-        self.restore()
+            raise problem(str(self.run.folder), what, version, hint)
+        return learned(checkpoint["state_dict"])
 
-    @property
+    @cached_property
+    @torch.inference_mode(mode=False)
+    def _before(self) -> dict[str, Tensor]:
+        """The weights before training."""
+        state = self._parts.module.classifier.state_dict()
+        return {name: value.clone() for name, value in state.items()}
+
+    @cached_property
+    @torch.inference_mode(mode=False)
     def classifier(self) -> ReprogrammedClassifier:
-        """In eval mode."""
-        return self._parts.module.classifier
+        """In eval mode, with the trained weights."""
+        self._before  # noqa: B018 - kept before they are replaced
+        classifier = self._parts.module.classifier
+        classifier.load_state_dict(self._after)
+        return classifier
 
     @property
     def class_names(self) -> list[str]:
         """Of the target classes."""
         return self._parts.data.class_names
-
-    def restore(self) -> None:
-        """Back to the trained weights."""
-        self.classifier.load_state_dict(self._after)
 
     def drawn(self, split: str, count: int) -> Positions:
         """Positions of ``count`` images of a split: see :meth:`ImageDataModule.drawn`."""
@@ -102,8 +118,8 @@ class Trained:
 
     def images(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
         """Images in [0, 1] and their classes."""
-        found = list(self._batches(split, positions))
-        return torch.cat([images for images, _ in found]), torch.cat([t for _, t in found])
+        images, targets = zip(*self._batches(split, positions), strict=True)
+        return torch.cat(images), torch.cat(targets)
 
     def answers(self, split: str, positions: Positions) -> Answers:
         """Of the trained classifier about the images at ``positions``; asked once."""
@@ -114,32 +130,32 @@ class Trained:
 
     def first_answers(self, split: str, positions: Positions) -> Answers:
         """As before training: the prompt at its start, the mapping counted on all its images."""
-        self.classifier.load_state_dict(self._before)
+        self.classifier.load_state_dict(self._before)  # and back again below
         if not self.classifier.fitted:
             self.classifier.refit_unchecked(self._batches("train", None))
-        found = self._answers(*self._source_logits(split, positions))
-        self.restore()
-        return found
+        answers = self._answers(*self._source_logits(split, positions))
+        self.classifier.load_state_dict(self._after)
+        return answers
 
     @torch.inference_mode()
     def counts(self, split: str) -> Tensor:
         """d[s, t] (S, T): how many images of class t are predicted as source class s."""
         backbone, transform = self.classifier.backbone, self.classifier.input_transform
         shape = len(backbone.class_names), len(self.class_names)
-        found = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        counts = torch.zeros(shape, dtype=torch.int64, device=self.device)
         for images, targets in self._batches(split, None):
-            add_pairs(found, backbone(transform(images)).argmax(1), targets)
-        return found.cpu()
+            add_pairs(counts, backbone(transform(images)).argmax(1), targets)
+        return counts.cpu()
 
     @torch.inference_mode()
     def without_prompt(self, split: str, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Source logits, features before the last layer, and classes of the bare images."""
         backbone, transform = self.classifier.backbone, self.classifier.input_transform
-        found = []
+        batches = []
         for images, targets in self._batches(split, positions):
             seen = transform.bare(images)
-            found.append((backbone(seen), backbone.features(seen), targets))
-        logits, features, targets = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+            batches.append((backbone(seen), backbone.features(seen), targets))
+        logits, features, targets = (torch.cat(part).cpu() for part in zip(*batches, strict=True))
         return logits, features, targets
 
     def _batches(self, split: str, positions: Positions | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -155,3 +171,55 @@ class Trained:
     def _source_logits(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
         pairs = [(self.classifier.source(x), t) for x, t in self._batches(split, positions)]
         return torch.cat([logits for logits, _ in pairs]), torch.cat([t for _, t in pairs])
+
+
+@dataclass
+class Group:
+    """Runs on one dataset, with one backbone and one mapping, whose methods are compared.
+
+    Attributes:
+        runs: finished.
+        limit: how many training images take part.
+        numbers: of training images that were asked for.
+    """
+
+    runs: Sequence[Run]
+    limit: int = 5000
+    numbers: Sequence[int] | None = None
+
+    @cached_property
+    def trained(self) -> list[TrainedRun]:
+        """For each method the run of the lowest seed; of several patch sizes the paper's, 8."""
+        ordered = sorted(
+            self.runs,
+            key=lambda run: (run.value("method.patch_size") not in (None, 8), run.value("seed")),
+        )
+        methods = distinct(run.method for run in self.runs)
+        return [TrainedRun(next(r for r in ordered if r.method == method)) for method in methods]
+
+    @property
+    def title(self) -> str:
+        """Dataset, number of methods and of runs, for the head of a figure."""
+        methods = len({run.method for run in self.runs})
+        counted = [(methods, "method"), (len(self.runs), "run")]
+        words = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in counted]
+        return ", ".join([str(self.runs[0].value("dataset.name")), *words])
+
+    @property
+    def bare(self) -> TrainedRun:
+        """A run whose images are as large as the network's input, if there is one."""
+        return next((t for t in self.trained if t.method != "pad"), self.trained[0])
+
+    def require_same_images(self) -> None:
+        """Methods are compared on the same training images.
+
+        Raises:
+            UserError: If runs were trained on others than the first of them.
+        """
+        first, *others = self.trained
+        for trained in others:
+            digests = {one.result["images"]["train"]["digest"] for one in (trained, first)}
+            if len(digests) > 1:
+                folders = f"{first.run.folder.name}, {trained.run.folder.name}"
+                hint = "Draw figures of runs with the same dataset settings."
+                raise problem("figures", "runs with other training images", folders, hint)

@@ -19,6 +19,7 @@ from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.report.tables import Layout, tables_of
 from smm_lightning.run.identity import identity
+from smm_lightning.run.look import Look
 from smm_lightning.run.recorded import record, recorded
 
 
@@ -108,7 +109,8 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
     node: Any = first.get("report")
     layout = Layout.of(None if node is None else OmegaConf.to_container(node))  # type: ignore[arg-type]
     settings = setting_fields(layout.paper) if layout.paper else []
-    wanted = distinct([*layout.fields, *settings, "seed"])
+    looks = [f"method.look.{name}" for name in Look.__dataclass_fields__]
+    wanted = distinct([*layout.fields, *settings, *looks, "seed"])
     rows, runs = recorded(first.paths.results), []
     for job in jobs:
         result = job.run.result()

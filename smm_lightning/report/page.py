@@ -13,7 +13,6 @@ from smm_lightning.report.comparison import comparisons
 from smm_lightning.report.render import COMPARED, Report, compared_row, heading, label, shown_rows
 from smm_lightning.report.runs import Run
 
-FIGURES_OF_RUN = ("pictures", "mapping", "confusion", "curves")
 _WIDE = 1.4  # times as wide as high
 _MOST_FIGURES = 64  # a page of hundreds of runs would be too large to send
 
@@ -44,8 +43,8 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
         figures={
             title: [
                 (path.parent.parent.name, path.stem, embedded(path))
-                for own, path in shown
-                if own == title
+                for heading_of_path, path in shown
+                if heading_of_path == title
             ]
             for title, _ in shown
         },
@@ -60,10 +59,12 @@ class Picture:
     Attributes:
         address: that holds the whole picture.
         wide: whether it needs more than a column.
+        caption: what it shows.
     """
 
     address: str
-    wide: bool
+    wide: bool = False
+    caption: str = ""
 
 
 def embedded(path: Path) -> Picture:
@@ -72,17 +73,17 @@ def embedded(path: Path) -> Picture:
     try:
         with Image.open(path) as picture:
             wide = picture.width > _WIDE * picture.height
+            caption = str(picture.info.get("Description", ""))
             picture.convert("RGB").save(buffer, "WEBP", quality=80)
     except OSError:  # damaged; its caption shows which
-        return Picture("data:,", wide=False)
+        return Picture("data:,")
     content = base64.b64encode(buffer.getvalue()).decode()
-    return Picture(f"data:image/webp;base64,{content}", wide)
+    return Picture(f"data:image/webp;base64,{content}", wide, caption)
 
 
 def figures_of(runs: Sequence[Run], folder: Path) -> list[tuple[str, Path]]:
     """Headings and files: comparisons first, then of the runs one kind after the other."""
-    found = [("Comparisons", path) for path in sorted((folder / "figures").glob("*.png"))]
-    for kind in FIGURES_OF_RUN:
-        paths = (run.folder / "figures" / f"{kind}.png" for run in runs)
-        found += [(f"Runs: {kind}", path) for path in paths if path.is_file()]
-    return found
+    compared = [("Comparisons", path) for path in sorted((folder / "figures").glob("*.png"))]
+    of_runs = [path for run in runs for path in sorted((run.folder / "figures").glob("*.png"))]
+    kinds = sorted({path.stem for path in of_runs})
+    return compared + [(f"Runs: {k}", path) for k in kinds for path in of_runs if path.stem == k]

@@ -7,6 +7,7 @@ from typing import Any
 
 from smm_lightning.errors import problem
 from smm_lightning.run.identity import decisive_part
+from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.run.result import read_result
 
 # What a run is called by; every one of them has these.
@@ -32,6 +33,28 @@ class Run:
     def value(self, field: str) -> Any:
         """Of a field of the configuration; ``None`` where this run has no such field."""
         return self.values.get(field)
+
+    @property
+    def finished(self) -> dict[str, Any]:
+        """The result of a run that is known to be finished."""
+        assert self.result is not None
+        return self.result
+
+    @property
+    def key(self) -> str:
+        """Of a finished run."""
+        return str(self.finished["run_key"])
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+        return str(self.value("method.name"))
+
+    @property
+    def look(self) -> Look:
+        """Of its method; runs of older versions do not say it."""
+        given = {name: self.value(f"method.look.{name}") for name in Look.__dataclass_fields__}
+        return look_of_name(self.method) if None in given.values() else Look(**given)
 
     @property
     def title(self) -> str:

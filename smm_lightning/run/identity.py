@@ -30,6 +30,7 @@ _LEFT_OUT_OF = {
         *("facts", "source.split_url", "source.images_url", "source.torchvision"),
     ),
     "backbone": ("folded", "channels_last", "fast_stem"),
+    "method": ("look",),
 }
 _WITHOUT_MASK_GENERATOR = ("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt")
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Seed
 from smm_lightning.run.declared import Name, check_node, check_values
+from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.run.result import Objective
 
 # Arguments that code adds to a group's node.
@@ -24,6 +25,7 @@ PASSED: dict[str, tuple[str, ...]] = {
     "trainer": ("callbacks", "loggers", "network_precision"),
 }
 _NAMED = ("dataset", "method", "backbone", "mapping")
+UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes
 _LISTS = ("callbacks", "logger")  # nodes by names
 
 
@@ -153,10 +155,16 @@ def _without_echoes(lines: list[str], raw: Mapping[str, Any]) -> list[str]:
 def _without_name(group: str, node: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     if group not in _NAMED:
         return dict(node)
-    check_values(_Named, {"name": node.get("name")}, group, problems)
-    return {name: value for name, value in node.items() if name != "name"}
+    untaken = {name: node.get(name) for name in UNTAKEN if name in node or name == "name"}
+    check_values(_Method if group == "method" else _Named, untaken, group, problems)
+    return {name: value for name, value in node.items() if name not in UNTAKEN}
 
 
 @dataclass
 class _Named:
     name: Name
+
+
+@dataclass
+class _Method(_Named):
+    look: Look = field(default_factory=lambda: look_of_name("method"))

@@ -22,7 +22,7 @@ from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.mapping import LabelMapping, Reads
 from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.settings import require_configuration
+from smm_lightning.run.settings import UNTAKEN, require_configuration
 from smm_lightning.training import Training
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import GroupedOptimizer
@@ -203,10 +203,10 @@ def build(node: Node, group: str, **passed: Any) -> Any:
 
 
 def arguments(node: Node) -> dict[str, Any]:
-    """A node without the key that no constructor takes, as plain values."""
+    """A node without the keys that no constructor takes, as plain values."""
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     values = cast("dict[str, Any]", plain)
-    return {field: value for field, value in values.items() if field != "name"}
+    return {field: value for field, value in values.items() if field not in UNTAKEN}
 
 
 def _instantiated(node: Any, field: str, kind: type, **passed: Any) -> Any:

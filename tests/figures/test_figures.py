@@ -15,11 +15,20 @@ from torch.nn.functional import cross_entropy
 from smm_lightning import train as entry
 from smm_lightning.errors import UserError
 from smm_lightning.figures import __main__ as command
-from smm_lightning.figures import of_group, of_results, of_run, pictures
-from smm_lightning.figures.style import colour, marker, new_figure, save
-from smm_lightning.figures.trained import Trained
+from smm_lightning.figures.confidence import confidence, most_different
+from smm_lightning.figures.confusion import confusion
+from smm_lightning.figures.curves import curves
+from smm_lightning.figures.embedding import embedding, separation
+from smm_lightning.figures.loss_change import fully_connected_change, loss_change
+from smm_lightning.figures.mapping import mapping
+from smm_lightning.figures.patch_size import patch_size
+from smm_lightning.figures.pictures import panels
+from smm_lightning.figures.registry import Drawn, figure_of, figures
+from smm_lightning.figures.style import new_figure, save
+from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
+from smm_lightning.run.look import look_of_name
 from tests.dataset.test_dataset import write_images
 from tests.report.made_up import result, run
 from tests.test_train import SMALL
@@ -43,11 +52,18 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(runs):
-    return [Trained(run) for run in runs]
+    return [TrainedRun(run) for run in runs]
+
+
+def group_of(trained, limit=5000, numbers=None):
+    group = Group([one.run for one in trained], limit, numbers)
+    group.trained = trained  # without reading weights and images again
+    return group
 
 
 def columns(path):
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = list(csv.DictReader(lines))
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
@@ -74,7 +90,8 @@ def test_first_answers_are_those_before_training(trained):
 
 
 def test_loss_change_is_final_minus_initial(trained):
-    _, changes, summary = of_group.loss_change(trained, 150)
+    drawn = loss_change(group_of(trained, 150))
+    changes, summary = drawn.data, drawn.tables["summary"]
     assert list(changes) == [*METHODS, "fc"]
     one = trained[2]
     chosen = one.drawn("train", 150)
@@ -90,22 +107,22 @@ def test_a_fully_connected_layer_learns_what_can_be_separated():
     torch.manual_seed(0)
     targets = torch.arange(300) % 3
     features = torch.eye(3)[targets] + 0.1 * torch.randn(300, 3)
-    assert (of_group.fully_connected_change(features, targets) < 0).all()
+    assert (fully_connected_change(features, targets) < 0).all()
 
 
 def test_separation_knows_good_from_bad():
     targets = np.arange(200) % 4
     generator = np.random.default_rng(0)
     noise = generator.normal(size=(200, 4))
-    apart = of_group.separation(20 * np.eye(4)[targets] + noise, targets)
-    mixed = of_group.separation(noise, targets)
+    apart = separation(20 * np.eye(4)[targets] + noise, targets)
+    mixed = separation(noise, targets)
     assert apart[0] > 0.7 > mixed[0]
     assert apart[1] == 100
     assert mixed[1] < 50
 
 
 def test_confidence_takes_the_images_where_methods_differ(trained):
-    _, data = of_group.confidence(trained, None, 100)
+    data = confidence(group_of(trained, 100)).data
     every = np.arange(200)
     found = torch.stack([one.answers("train", every).confidences for one in trained])
     drawn = trained[0].drawn("train", 100)
@@ -114,25 +131,25 @@ def test_confidence_takes_the_images_where_methods_differ(trained):
     assert len(set(targets[data["image"]].tolist())) == 4
     for row, method in enumerate(METHODS):
         np.testing.assert_allclose(data[method], found[row, data["image"]].numpy(), rtol=1e-5)
-    _, chosen = of_group.confidence(trained, [5, 1], 100)
+    chosen = confidence(group_of(trained, 100, [5, 1])).data
     assert chosen["image"] == [5, 1]
     np.testing.assert_allclose(chosen["smm"], found[2, [5, 1]].numpy(), rtol=1e-5)
     with pytest.raises(UserError, match=r"--images: must be below 200 .got 200."):
-        of_group.confidence(trained, [200], 100)
+        confidence(group_of(trained, 100, [200]))
 
 
 def test_one_image_of_a_class_is_chosen():
-    confidences = torch.tensor([[0.1, 0.2, 0.3, 0.5], [0.9, 0.9, 0.8, 0.6]])
-    assert of_group.most_different(confidences, torch.tensor([1, 1, 0, 2]), 2) == [0, 2]
+    confidences = np.array([[0.1, 0.2, 0.3, 0.5], [0.9, 0.9, 0.8, 0.6]])
+    assert most_different(confidences, torch.tensor([1, 1, 0, 2]), 2) == [0, 2]
 
 
 def test_confusion_and_mapping_count_all_images(trained):
     one = trained[2]
-    _, data = of_run.confusion(one)
+    data = confusion(one).data
     assert data["counts"].sum() == 100
     accuracy = np.trace(data["counts"]) / 100
     assert accuracy == pytest.approx(one.result["test/acc_last"])
-    _, data = of_run.mapping(one)
+    data = mapping(one).data
     answers = one.answers("train", np.arange(200))
     chosen = [row["sources"][0]["index"] for row in one.result["mapping"]]
     predicted = answers.source_logits.argmax(1)
@@ -144,7 +161,7 @@ def test_confusion_and_mapping_count_all_images(trained):
 
 def test_pictures_are_what_the_network_is_shown(trained):
     one = trained[2]
-    arrays, names = pictures.panels(one, count=3)
+    arrays, names = panels(one, count=3)
     assert list(arrays) == list(VIEWS)
     assert len(set(names)) == 3
     transform = one.classifier.input_transform
@@ -172,12 +189,12 @@ def sorted_runs(tmp_path_factory):
     for method in ("pad", "smm"):
         with initialize_config_dir(str(entry.CONF), version_base="1.3"):
             entry.train(compose("train", [*options, f"method={method}"]))
-    return [Trained(run) for run in runs_below(root / "runs")]
+    return [TrainedRun(run) for run in runs_below(root / "runs")]
 
 
 @pytest.mark.parametrize("limit", [6, 13, 24])
 def test_figures_see_all_classes_of_a_sorted_dataset_and_the_same_images(sorted_runs, limit):
-    _, changes, _ = of_group.loss_change(sorted_runs, limit)
+    changes = loss_change(group_of(sorted_runs, limit)).data
     assert {len(change) for change in changes.values()} == {limit}
     for one in sorted_runs:
         assert len(set(one.labels("train")[one.drawn("train", limit)])) == len(SORTED)
@@ -187,17 +204,17 @@ def test_figures_see_all_classes_of_a_sorted_dataset_and_the_same_images(sorted_
 
 
 def test_the_embedding_sees_all_classes_of_a_sorted_dataset(sorted_runs):
-    _, points, _ = of_group.embedding(sorted_runs, 36)
+    points = embedding(group_of(sorted_runs, 36)).data
     assert np.bincount(points["target"]).tolist() == [6] * len(SORTED)
     with pytest.raises(UserError, match=r"--limit: an embedding needs 5 images of a class"):
-        of_group.embedding(sorted_runs, 12)
+        embedding(group_of(sorted_runs, 12))
 
 
 def test_pictures_of_a_sorted_dataset_are_of_different_classes(sorted_runs):
     for one in sorted_runs:
-        _, names = pictures.panels(one, count=5)
+        _, names = panels(one, count=5)
         assert len(set(names)) == 5
-        _, again = pictures.panels(one, count=5)
+        _, again = panels(one, count=5)
         assert again == names
     assert names[-1] not in SORTED[:4] or names[0] != SORTED[0]  # not the first ones
 
@@ -211,7 +228,7 @@ def test_a_result_that_does_not_say_its_images_draws_no_figure(sorted_runs):
     one = sorted_runs[0].run
     old = {name: value for name, value in one.result.items() if name != "class_names"}
     with pytest.raises(UserError, match=r"was written by an older version"):
-        Trained(Run(one.folder, one.values, old))
+        _ = TrainedRun(Run(one.folder, one.values, old)).classifier
 
 
 def test_weights_of_another_version_draw_no_figure_and_results_alone_do(sorted_runs, tmp_path):
@@ -227,8 +244,8 @@ def test_weights_of_another_version_draw_no_figure_and_results_alone_do(sorted_r
     (copy / "result.json").write_text(json.dumps(result))
     (old,) = runs_below(tmp_path / "runs")
     with pytest.raises(UserError, match=r"old: was trained by another version.*got 3"):
-        Trained(old)
-    command.figures_of_group([old], tmp_path / "figures", ["training"], None, 10)
+        _ = TrainedRun(old).classifier
+    command.draw_group(Group([old]), tmp_path / "figures", "old", [figure_of("training")])
     assert [path.suffix for path in sorted((tmp_path / "figures").iterdir())] == [
         *(".csv", ".pdf", ".png")
     ]
@@ -241,9 +258,9 @@ def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
     content = file.read_bytes()
     Image.new("RGB", (9, 9)).save(file)
     with pytest.raises(UserError, match=r"was trained with other images: other images in train"):
-        Trained(one)
+        _ = TrainedRun(one).classifier
     file.write_bytes(content)
-    Trained(one)
+    _ = TrainedRun(one).classifier
 
 
 def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
@@ -252,7 +269,7 @@ def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
         entry.train(compose("train", [*options, f"paths.image_cache={tmp_path}/image_cache"]))
     (other,) = runs_below(tmp_path)
     with pytest.raises(UserError, match=r"figures: runs with other training images"):
-        of_group.loss_change([Trained(runs[0]), Trained(other)], 100)
+        loss_change(group_of([TrainedRun(runs[0]), TrainedRun(other)], 100))
 
 
 def test_looks():
@@ -277,7 +294,7 @@ def test_patch_sizes_with_bands_and_lines(tmp_path):
         for seed, value in enumerate(values)
     ]
     made.append(run(tmp_path, result(method="full", accuracy=0.4)))
-    _, data = of_results.patch_size(made)
+    data = patch_size(Group(made)).data
     assert data["method"] == ["smm", "smm", "full"]
     assert data["patch size"] == [4, 8, None]
     assert data["mean"] == pytest.approx([60, 60, 40])
@@ -288,14 +305,18 @@ def test_patch_sizes_with_bands_and_lines(tmp_path):
 def test_figures_are_files_with_their_data(tmp_path):
     figure = new_figure()
     figure.subplots().plot([1, 2])
-    path = save(figure, tmp_path / "a", {"x": [1, 2], "y": [3.5, 4]})
+    drawn = Drawn(figure, {"x": [1, 2], "y": [3.5, 4]})
+    path = save(drawn, tmp_path / "a", "What it shows.", ["k1", "k2"])
     assert path.name == "a.png"
     assert columns(tmp_path / "a.csv") == {"x": ["1", "2"], "y": ["3.5", "4.0"]}
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     with Image.open(path) as image:
         assert image.width == 680
-    save(figure, tmp_path / "b", {"x": np.zeros((2, 2))})
+        assert image.info["Description"] == "What it shows."
+    assert (tmp_path / "a.csv").read_text().startswith("# runs: k1 k2\n")
+    save(Drawn(figure, {"x": np.zeros((2, 2))}), tmp_path / "b", runs=["k3"])
     with np.load(tmp_path / "b.npz") as archive:
+        assert archive["runs"].tolist() == ["k3"]
         assert archive["x"].shape == (2, 2)
 
 
@@ -304,7 +325,8 @@ def test_curves_show_every_epoch_and_leave_out_what_was_not_measured(tmp_path):
         {"epoch": 0, "train/loss": 2.0, "train/acc": 0.3, "mapping/changed": 10.0},
         {"epoch": 1, "train/loss": 1.5, "train/acc": 0.4, "mapping/changed": 2.0, "test/acc": 0.5},
     ]
-    figure, data = of_run.curves(run(tmp_path, result(history=rows, class_names=["a", "b"])))
+    drawn = curves(TrainedRun(run(tmp_path, result(history=rows, class_names=["a", "b"]))))
+    figure, data = drawn.figure, drawn.data
     titles = [axis.get_title() for axis in figure.axes if axis.axison]
     assert titles == ["training loss", "accuracy (%)", "changed source classes"]
     assert data["test/acc"] == pytest.approx([np.nan, 0.5], nan_ok=True)
@@ -314,14 +336,30 @@ def test_curves_show_every_epoch_and_leave_out_what_was_not_measured(tmp_path):
     assert list(guessing.get_ydata()) == pytest.approx([np.log(2)] * 2)
     for row in rows:
         row |= {"prompt/mask": 0.9, "prompt/distance": 0.5}
-    figure, data = of_run.curves(run(tmp_path, result(history=rows)))
+    drawn = curves(TrainedRun(run(tmp_path, result(history=rows))))
+    figure, data = drawn.figure, drawn.data
     assert figure.axes[3].get_title() == "prompt"
     assert data["prompt/distance"] == [0.5, 0.5]
 
 
-def test_methods_keep_their_look():
-    assert len({colour(method) for method in METHODS}) == len({marker(m) for m in METHODS}) == 3
-    assert colour("unheard of") == "#999999"
+def test_methods_keep_their_look(runs):
+    looks = [run.look for run in runs]
+    assert [look.label for look in looks] == ["Pad", "Full", "SMM"]
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == 3
+    assert look_of_name("unheard of") == look_of_name("unheard of")
+
+
+def test_every_figure_has_a_caption_and_heads_name_no_run(trained):
+    """Who finds figures by their files finds all of them."""
+    for one in figures().values():
+        assert one.caption.endswith(".")
+        drawn = one.draw(trained[2] if one.of == "run" else group_of(trained, 100))
+        if drawn is None:
+            assert one.name == "patch_size"
+            continue
+        heads = [drawn.figure.get_suptitle(), *(axis.get_title() for axis in drawn.figure.axes)]
+        assert "digits" in " ".join(heads)
+        assert not any(each.run.key in " ".join(heads) for each in trained)
 
 
 def test_the_command_draws_everything(runs, monkeypatch, capsys):
@@ -330,7 +368,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
     monkeypatch.delenv("DISPLAY", raising=False)
     command.main()
     made = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(made) == 4 + 3 * 3
+    assert len(made) == 4 + 3 * 4
     for path in made:
         assert path.with_suffix(".pdf").exists()
         assert path.with_suffix(".csv").exists() or path.with_suffix(".npz").exists()

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from smm_lightning.figures.registry import Drawn
 from smm_lightning.figures.style import new_figure, save
 from smm_lightning.report.page import page
 from tests.report.test_report import table_1
@@ -34,7 +35,7 @@ def test_the_page_in_chromium(tmp_path, size):
     figure = new_figure()
     figure.subplots().plot([1, 2])
     for name in ("one", "two"):
-        save(figure, tmp_path / "figures" / name, {"x": [1, 2]})
+        save(Drawn(figure, {"x": [1, 2]}), tmp_path / "figures" / name, "What it shows.")
     file = tmp_path / "page.html"
     file.write_text(page(report, runs, tmp_path) + PROBE)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]

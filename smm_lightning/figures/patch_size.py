@@ -1,0 +1,61 @@
+"""Accuracy against the size of the patch that shares a mask value."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from smm_lightning.figures.registry import Drawn, figure
+from smm_lightning.figures.style import new_figure
+from smm_lightning.figures.trained import Group
+from smm_lightning.report.runs import distinct
+
+
+@figure(
+    "patch_size",
+    of="group",
+    caption="Test accuracy against the patch size, shared masks as lines; bands are one standard "
+    "deviation over the seeds (as Figure 4).",
+)
+def patch_size(group: Group) -> Drawn | None:
+    """Figure 4; nothing where there is one patch size only."""
+    values: dict[tuple[str, Any], list[float]] = defaultdict(list)
+    looks = {run.method: run.look for run in group.runs}
+    for run in group.runs:
+        accuracy = 100 * run.finished["test/acc_last"]
+        values[run.method, run.value("method.patch_size")].append(accuracy)
+    ticks = sorted({size for _, size in values if size is not None})
+    if len(ticks) <= 1:
+        return None
+    drawn = new_figure()
+    axis = drawn.subplots()
+    data: dict[str, list[Any]] = {n: [] for n in ("method", "patch size", "mean", "std", "n")}
+    for method in distinct(name for name, _ in values):
+        look = looks[method]
+        sizes = sorted(size for name, size in values if name == method and size is not None)
+        members = [values[method, size] for size in sizes] or [values[method, None]]
+        means = np.array([np.mean(one) for one in members])
+        stds = np.array([np.std(one, ddof=1) if len(one) > 1 else 0 for one in members])
+        if sizes:
+            line: dict[str, Any] = {
+                "color": look.colour,
+                "marker": look.marker,
+                "label": look.label,
+            }
+            axis.plot(sizes, means, ms=4, **line)
+            axis.fill_between(sizes, means - stds, means + stds, color=look.colour, alpha=0.2, lw=0)
+        else:
+            axis.axhline(means[0], ls="--", lw=1, color=look.colour, label=look.label)
+            band = means[0] - stds[0], means[0] + stds[0]
+            axis.axhspan(*band, color=look.colour, alpha=0.1, lw=0)
+        for size, mean, std, one in zip(sizes or [None], means, stds, members, strict=True):
+            for column, value in zip(
+                data.values(), (method, size, mean, std, len(one)), strict=True
+            ):
+                column.append(value)
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel="patch size", ylabel="test accuracy (%)", title=group.title)
+    drawn.legend(loc="outside lower center", ncols=4)
+    return Drawn(drawn, data)

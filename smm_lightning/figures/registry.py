@@ -1,0 +1,100 @@
+"""Which figures there are: functions with their names, kinds and captions."""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from smm_lightning.errors import did_you_mean, problem
+
+Kind = Literal["run", "group"]
+_NO_FIGURES = ("__main__", "registry", "style", "trained")  # modules beside those of figures
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with the numbers that it shows.
+
+    Attributes:
+        figure: to be saved.
+        data: what it shows, by name: columns of equal length, or arrays.
+        tables: further columns, by the ending of their file's name.
+    """
+
+    figure: Figure
+    data: Mapping[str, Any]
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+# Of a :class:`TrainedRun` or a :class:`Group`; ``None`` where there is nothing to show.
+Draw = Callable[[Any], Drawn | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a figure.
+
+    Attributes:
+        name: of its files, and of the option ``--only``.
+        of: what it is drawn for.
+        caption: for people.
+        draw: the function.
+    """
+
+    name: str
+    of: Kind
+    caption: str
+    draw: Draw
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def figure(name: str, *, of: Kind, caption: str) -> Callable[[Draw], Draw]:
+    """Make a function a figure.
+
+    Args:
+        name: of its files.
+        of: ``run``: it takes a :class:`TrainedRun`; ``group``: a :class:`Group`.
+        caption: what it shows, in a sentence.
+    """
+
+    def register(draw: Draw) -> Draw:
+        _ENTRIES[name] = Entry(name, of, caption, draw)
+        return draw
+
+    return register
+
+
+def figures() -> dict[str, Entry]:
+    """All figures of this package, by name."""
+    package = import_module("smm_lightning.figures")
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in _NO_FIGURES:
+            import_module(f"{package.__name__}.{module.name}")
+    return _ENTRIES
+
+
+def figure_of(name: str) -> Entry:
+    """A figure by its name, or by ``<package>.<module>:<function>`` from outside.
+
+    Raises:
+        UserError: If there is none.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        known = figures()
+        if name not in known:
+            raise problem("--only", "unknown", name, did_you_mean(name, known))
+        return known[name]
+    try:
+        draw = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise problem("--only", f"cannot be loaded ({error})", name) from error
+    for entry in _ENTRIES.values():
+        if entry.draw is draw:
+            return entry
+    raise problem("--only", "is no figure", name, "Put @figure(...) above the function.")
