@@ -18,7 +18,13 @@ import torch
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import from_extra, problem
 from smm_lightning.files import write_atomically, writing
-from smm_lightning.inference.prompt_file import Prompt, read_prompt, rebuild, write_prompt
+from smm_lightning.inference.prompt_file import (
+    Prompt,
+    add_options,
+    read_prompt,
+    rebuild,
+    write_prompt,
+)
 
 SUFFIXES = {"prompt": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 # What predict.py must know of a whole model, in the file under this name.
@@ -35,7 +41,7 @@ def main() -> None:
     parser.add_argument("--format", choices=SUFFIXES, default="prompt")
     parser.add_argument("--output", type=Path, help="the file; default: beside the source")
     parser.add_argument("--half", action="store_true", help="prompt: float16, half the size")
-    parser.add_argument("--weights", help="a local file of the frozen weights")
+    add_options(parser)
     options = parser.parse_args()
     folder = options.source if options.source.is_dir() else options.source.parent
     output = options.output or folder / f"model{SUFFIXES[options.format]}"
@@ -53,13 +59,10 @@ def _write(prompt: Prompt, output: Path, options: argparse.Namespace) -> None:
         return
     # Both tracers want plain layers; what is left out is speed, or a faster gradient.
     plain = {"fast_stem": False, "channels_last": False}
-    classifier = rebuild(prompt, options.weights, **_known(prompt.parts["backbone"], plain))
+    speed = {name: value for name, value in plain.items() if name in prompt.parts["backbone"]}
+    classifier = rebuild(prompt, options.weights, options.trust, **speed)
     write = export_torch if options.format == "torch" else export_onnx
     write(classifier, output, prompt.parts["decoding"])
-
-
-def _known(parts: dict[str, object], arguments: dict[str, bool]) -> dict[str, bool]:
-    return {name: value for name, value in arguments.items() if name in parts}
 
 
 def facts_of(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> str:

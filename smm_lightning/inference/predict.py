@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.files import write_atomically, writing
 from smm_lightning.inference.export import FACTS
-from smm_lightning.inference.prompt_file import device_of, read_prompt, rebuild
+from smm_lightning.inference.prompt_file import add_options, device_of, read_prompt, rebuild
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")
@@ -58,7 +58,11 @@ class Model:
 
 
 def load_model(
-    path: Path, device: torch.device, weights: str | None = None, precision: str = "32-true"
+    path: Path,
+    device: torch.device,
+    weights: str | None = None,
+    precision: str = "32-true",
+    trust: Collection[str] = (),
 ) -> Model:
     """A checkpoint, a run's folder, or an export.
 
@@ -67,6 +71,7 @@ def load_model(
         device: to compute on; an ``.onnx`` is computed on the CPU.
         weights: a local file of the frozen weights, for checkpoints and prompts.
         precision: of checkpoints and prompts; ``auto`` as in training.
+        trust: see :func:`rebuild`.
 
     Raises:
         UserError: If the file is missing, damaged, or of another kind.
@@ -78,7 +83,7 @@ def load_model(
     if path.suffix == ".onnx":
         return _onnx_model(path)
     prompt = read_prompt(path)
-    classifier = rebuild(prompt, weights).to(device)
+    classifier = rebuild(prompt, weights, trust).to(device)
     half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
 
     def confidences(images: Tensor) -> Tensor:
@@ -248,7 +253,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--precision", choices=_PRECISIONS, default="32-true")
-    parser.add_argument("--weights", help="a local file of the frozen weights")
+    add_options(parser)
     options = parser.parse_args()
     for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
         if getattr(options, name) < least:
@@ -258,7 +263,8 @@ def main() -> None:
     files = files_of(options.images)
     paths = files.images
     device = device_of(options.device)
-    model = load_model(options.model, device, options.weights, options.precision)
+    given = options.weights, options.precision, options.trust
+    model = load_model(options.model, device, *given)
     settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
     rows = []
     # On the error stream: the result may be piped on.

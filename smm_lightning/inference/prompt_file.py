@@ -1,10 +1,12 @@
 """A trained prompt on its own: what was learned, and how to build the rest around it again.
 
 Needs neither Lightning nor Hydra. A file is data: it can only name classes of this package, by a
-list of them, and numbers for their arguments.
+list of them, or of modules that the user trusts, and numbers for their arguments.
 """
 
+import argparse
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -26,7 +28,11 @@ from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.declared import check_values
 
 FORMAT = "smm-lightning prompt 5"
-_CONTRACTS = {"backbone": BackboneSpec, "method": InputTransform, "mapping": LabelMapping}
+_CONTRACTS: dict[str, type] = {
+    "backbone": BackboneSpec,
+    "method": InputTransform,
+    "mapping": LabelMapping,
+}
 
 
 @dataclass(frozen=True)
@@ -113,23 +119,29 @@ def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
     write_atomically(path, save(weights, prompt.facts))
 
 
-def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> ReprogrammedClassifier:
+def rebuild(
+    prompt: Prompt, weights: str | None = None, trust: Collection[str] = (), **backbone: Any
+) -> ReprogrammedClassifier:
     """The classifier, in eval mode.
 
     Args:
         prompt: what was learned.
         weights: a local file of the frozen weights, instead of their usual source.
+        trust: names of modules outside this package whose classes the prompt may name; they are
+            imported, which runs their code.
         backbone: other arguments of the backbone than when it was trained, such as ``fast_stem``.
 
     Raises:
         UserError: If a part cannot be built, or the frozen weights are others than in training.
     """
     node = {**prompt.parts["backbone"], **({"weights": weights} if weights else {}), **backbone}
-    spec = _built("backbone", node)
+    trusted = frozenset(trust)
+    spec = _built("backbone", node, trusted)
     normalization = {"mean": spec.mean, "std": spec.std}
-    method = _built("method", prompt.parts["method"], image_size=spec.image_size, **normalization)
-    reads = _kind("mapping", prompt.parts["mapping"]).reads
-    mapping = partial(_built, "mapping", prompt.parts["mapping"])
+    node = prompt.parts["method"]
+    method = _built("method", node, trusted, image_size=spec.image_size, **normalization)
+    reads = _kind("mapping", prompt.parts["mapping"], trusted).reads
+    mapping = partial(_built, "mapping", prompt.parts["mapping"], trusted)
     classifier = build_classifier(spec, method, mapping, prompt.class_names, reads=reads)
     frozen = classifier.backbone
     if frozen.sha256 != prompt.backbone_sha256:
@@ -148,28 +160,36 @@ def rebuild(prompt: Prompt, weights: str | None = None, **backbone: Any) -> Repr
     return classifier.eval()
 
 
-def _kind(group: str, node: dict[str, Any]) -> Any:
-    """The public class of the group's package that a node names.
+def _kind(group: str, node: dict[str, Any], trusted: frozenset[str]) -> Any:
+    """The class that a node names: of the group's package, or of a trusted module.
 
     Raises:
         UserError: If it names no such class.
     """
-    package = import_module(f"smm_lightning.{group}")
-    prefix, _, name = str(node.get("_target_")).rpartition(".")
-    kind = getattr(package, name, None) if name in package.__all__ else None
-    contract: type = _CONTRACTS[group]
-    if prefix != package.__name__ or not (isinstance(kind, type) and issubclass(kind, contract)):
-        raise problem(group, "the file names no class of this package", node.get("_target_"))
+    target = str(node.get("_target_"))
+    place, _, name = target.rpartition(".")
+    if place != f"smm_lightning.{group}" and place not in trusted:
+        hint = f"If you trust its author: --trust {place}." if place else ""
+        raise problem(group, "the file names a class outside this package", target, hint)
+    try:
+        module = import_module(place)
+    except ImportError as error:
+        hint = "It must lie on PYTHONPATH."
+        raise problem(group, f"its module cannot be imported ({error})", target, hint) from error
+    public = place in trusted or name in module.__all__
+    kind = getattr(module, name, None) if public else None
+    if not (isinstance(kind, type) and issubclass(kind, _CONTRACTS[group])):
+        raise problem(group, f"the file names no {_CONTRACTS[group].__name__}", target)
     return kind
 
 
-def _built(group: str, node: dict[str, Any], **arguments: Any) -> Any:
+def _built(group: str, node: dict[str, Any], trusted: frozenset[str], **arguments: Any) -> Any:
     """An instance of the class that a node names.
 
     Raises:
         UserError: If it names none, or has values that the class does not take.
     """
-    kind = _kind(group, node)
+    kind = _kind(group, node, trusted)
     values = {key: value for key, value in node.items() if key != "_target_"}
     if "_target_" in json.dumps(values):  # looking at it would import what it names
         raise problem(group, "the file names a class within another", node["_target_"])
@@ -191,3 +211,10 @@ def device_of(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise problem("device", f"cannot be used: {str(error).splitlines()[0]}", name) from error
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of every command that builds a classifier from a file."""
+    parser.add_argument("--weights", help="a local file of the frozen weights")
+    trust = "a module outside this package whose classes the file may name; its code runs"
+    parser.add_argument("--trust", metavar="MODULE", action="append", default=[], help=trust)
