@@ -16,8 +16,8 @@ from smm_lightning.backbone import (
     FrozenBackbone,
     as_classifier,
 )
+from smm_lightning.dataset.batch import check_normalization, checked_batches, checked_names
 from smm_lightning.errors import problem
-from smm_lightning.loop_batches import check_normalization, checked_batches, checked_names
 from smm_lightning.mapping import (
     LabelMapping,
     OneToOneMapping,
@@ -114,8 +114,10 @@ class ReprogrammedClassifier(nn.Module):
         """
         targets = checked_names(class_names)
         check_normalization(mean, std)
-        own = network if in_place or not isinstance(network, nn.Module) else copy.deepcopy(network)
-        classifier, sources = as_classifier(own, image_size)
+        frozen = (
+            network if in_place or not isinstance(network, nn.Module) else copy.deepcopy(network)
+        )
+        classifier, sources = as_classifier(frozen, image_size)
         names = [str(number) for number in range(sources)]
         backbone = FrozenBackbone(
             classifier, image_size, mean, std, names, classifier_layer=classifier_layer

@@ -40,7 +40,7 @@ class Problems:
     """Gathers problems, so that a user sees all of them at once."""
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.lines: list[str] = []
 
     def require(
         self,
@@ -56,7 +56,7 @@ class Problems:
 
     def add(self, where: str, what: str, got: object = _NOTHING, hint: str = "") -> None:
         """Note a problem; the arguments are those of :func:`problem`."""
-        self.found += problem(where, what, got, hint).problems
+        self.lines += problem(where, what, got, hint).problems
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -64,11 +64,11 @@ class Problems:
         try:
             yield
         except UserError as error:
-            self.found += error.problems
+            self.lines += error.problems
 
     def as_error(self) -> UserError:
         """Everything found so far as one error."""
-        return UserError("\n".join(self.found))
+        return UserError("\n".join(self.lines))
 
     def raise_if_any(self) -> None:
         """Raise one :class:`UserError` with everything found so far.
@@ -76,7 +76,7 @@ class Problems:
         Raises:
             UserError: If anything was found.
         """
-        if self.found:
+        if self.lines:
             raise self.as_error()
 
 

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-_WARM = multiprocessing.get_context("forkserver")
-_WARM.set_forkserver_preload(["tests.warm"])
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["tests.warm"])
 
 
 def run_program(*arguments, cwd, **environment):
@@ -33,7 +33,7 @@ def run_file(program, *arguments, cwd, **environment):
     given = [str(program), *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _WARM.Process(target=_main, args=(given, str(cwd), env, str(out), str(err)))
+        process = WARM.Process(target=_main, args=(given, str(cwd), env, str(out), str(err)))
         process.start()
         process.join()
         answers = (file.read_text() if file.exists() else "" for file in (out, err))

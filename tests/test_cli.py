@@ -1,10 +1,8 @@
 """Bad input: a clear line for every problem, a non-zero exit, no traceback, nothing left."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from hydra.errors import HydraException, MissingConfigException
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import started_as
 from smm_lightning.run.hydra_errors import explain
-from tests.test_train import ROOT, SMALL, run_program
+from tests.programs import run_file, run_program, run_verb
+from tests.test_train import ROOT, SMALL
 
 CONF = ROOT / "conf"
 
@@ -175,11 +174,7 @@ def test_a_dataset_from_outside_is_one_file(tmp_path):
     done = run_program(*options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("runs/mine-smm-tiny-ilm-s0-*/result.json"))
-    command = [sys.executable, "-m", "smm_lightning", "prepare", "own/dataset/mine.yaml"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False
-    )
+    done = run_verb("prepare", "own/dataset/mine.yaml", cwd=tmp_path)
     assert "mine: train 12, in Table 6 2820" in done.stdout, done.stderr
 
 
@@ -205,12 +200,8 @@ def composed_with_local(tmp_path):
 
 def test_the_example_of_a_script_of_ones_own_runs(tmp_path):
     script = ROOT / "docs/examples/train_from_python.py"
-    command = [sys.executable, str(script), *SMALL, "paths.root=mine"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     for expected in ("epoch 2/2", "was finished before"):
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, env=env, check=False
-        )
+        done = run_file(script, *SMALL, "paths.root=mine", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout
     assert re.search(r"digits-smm-tiny-ilm-s0-\w{8}: \d+.\d % on the test images", done.stdout)

@@ -63,7 +63,7 @@ TAKER = {"_target_": f"{HERE}.Taker"}
 def problems_of(node, passed=()):
     problems = Problems()
     check_node(node, "x", problems, passed)
-    return problems.found
+    return problems.lines
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_values_too_large_or_too_deep_for_json():
         deep = [deep]
     check_values(partial(Taker), {"words": deep}, "x", problems)
     check_values(Taker, {"count": 10**5000}, "y", problems)
-    assert [line.partition(":")[0] for line in problems.found] == ["x.words", "y.count"]
+    assert [line.partition(":")[0] for line in problems.lines] == ["x.words", "y.count"]

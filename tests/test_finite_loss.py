@@ -46,11 +46,11 @@ class Questions(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.lines = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func.overloadpacket.__name__ in self.asking:
-            self.found.append(func.overloadpacket.__name__)
+            self.lines.append(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
 
 

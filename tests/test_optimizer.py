@@ -222,7 +222,7 @@ def test_a_state_of_other_parameter_groups_is_refused():
         settings = grouped(mask_generator=(0.01,))
         training = Training(settings, Constant(), CrossEntropy(), nodes=now)
         training.require_continuation_of(then, problems)
-        return problems.found
+        return problems.lines
 
     whole, split = nodes(), nodes(by_fan_in=True)
     assert problems_of(whole, whole) == problems_of(split, split) == []

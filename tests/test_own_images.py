@@ -15,7 +15,7 @@ from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError
 from smm_lightning.inference.predict import load_model, predictions
 from smm_lightning.training import LastCheckpoint
-from tests.test_train import run_program
+from tests.programs import run_program
 
 CLASSES = ("ant", "bee", "cat")
 

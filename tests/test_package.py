@@ -10,11 +10,14 @@ from importlib.metadata import version
 import pytest
 
 from smm_lightning.__main__ import VERBS
+from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL
 
 
 def smm(*arguments, cwd, place=ROOT, **environment):
     """``python -m smm_lightning`` with the package that lies in ``place``."""
+    if place == ROOT:
+        return run_verb(*arguments, cwd=cwd, **environment)
     command = [sys.executable, "-m", "smm_lightning", *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": str(place), **environment}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)

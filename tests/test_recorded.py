@@ -2,16 +2,14 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from smm_lightning.errors import UserError
 from smm_lightning.run.recorded import read_table, record, recorded
+from tests.programs import run_program, run_verb
 from tests.report.made_up import result
 from tests.test_sweep import TINY, states
-from tests.test_train import run_program
 
 IMAGES = {"train": {"images": 100, "stamp": "s", "digest": "d" * 64}}
 
@@ -74,8 +72,7 @@ def test_a_file_that_is_no_table_is_named(tmp_path, content):
 
 
 def report(*arguments, cwd):
-    command = [sys.executable, "-m", "smm_lightning", "report", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = run_verb("report", *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,7 +1,6 @@
 """Grids: what happens to a run stays there, and repeating the command does what is left."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,16 +13,15 @@ from omegaconf import OmegaConf
 
 from smm_lightning.run import sweep
 from tests import faults
+from tests.programs import run_program, run_verb
 from tests.resume.killing import differences, outcome
-from tests.test_train import ROOT, SMALL, run_program
+from tests.test_train import ROOT, SMALL
 
 TINY = (*SMALL, "epochs=2", "threads=1", "dataset.batch_size=32")
 
 
 def states(*arguments, cwd):
-    command = [sys.executable, "-m", "smm_lightning", "status", "--all", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
+    done = run_verb("status", "--all", *arguments, cwd=cwd)
     rows = re.findall(r"^(\w+) +digits-\S+-s(\d+)-\w{8}( .*)?$", done.stdout, flags=re.M)
     return done, {int(seed): (state, rest) for state, seed, rest in rows}
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import shlex
 import subprocess
 import sys
@@ -18,15 +17,10 @@ from smm_lightning.run.config import quoted
 from smm_lightning.run.result import read_result
 from smm_lightning.training import BestCheckpoint
 from tests.dataset.test_dataset import write_images
+from tests.programs import run_program
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=200", "dataset.test_images=100")
-
-
-def run_program(*arguments, cwd, **environment):
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
 
 
 def read_csv(path):

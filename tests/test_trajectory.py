@@ -48,7 +48,7 @@ class FixedOrder(L.LightningDataModule):
         return iter(self.loader)
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
-        return {**batch, "share": 1.0}
+        return {**batch, "loss_weight": 1.0}
 
 
 class Watch(L.Callback):

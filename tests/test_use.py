@@ -4,7 +4,6 @@ import copy
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from smm_lightning.inference.prompt_file import (
     rebuild,
     write_prompt,
 )
+from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL
 
 CPU = torch.device("cpu")
@@ -269,27 +269,21 @@ def test_rows_as_table_csv_and_json():
     assert rendered([], "table") == ""
 
 
-def run_module(name, *arguments, cwd):
-    command = [sys.executable, "-m", "smm_lightning", name, *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env, check=False)
-
-
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)
 def test_the_commands(trained, tmp_path):
     run, _ = trained
-    made = run_module("export", run, "--output", tmp_path / "p.safetensors", cwd=tmp_path)
+    made = run_verb("export", run, "--output", tmp_path / "p.safetensors", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "p.safetensors" in made.stdout
     write_image(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image")
     arguments = (tmp_path / "p.safetensors", "a.png", "b.png", "--format", "json")
-    done = run_module("predict", *arguments, "--output", "rows.json", cwd=tmp_path)
+    done = run_verb("predict", *arguments, "--output", "rows.json", cwd=tmp_path)
     assert done.returncode == 1
     assert "left out: b.png: is no readable image" in done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [set(row) for row in rows] == [{"file", "classes"}, {"file", "error"}]
-    bad = run_module("predict", run, "nowhere", cwd=tmp_path)
+    bad = run_verb("predict", run, "nowhere", cwd=tmp_path)
     assert bad.returncode == 2
     assert bad.stderr == "error: images: no such file or folder (got 'nowhere').\n"
 

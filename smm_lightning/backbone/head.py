@@ -77,12 +77,12 @@ def _last_layer(network: nn.Module, images: Tensor) -> tuple[str | None, Tensor]
 
 
 def _is_head_of(head: nn.Linear, body: nn.Module, images: Tensor, expected: Tensor) -> bool:
-    own = {id(weight) for weight in head.parameters()}
-    if any(id(weight) in own for weight in body.parameters()):
+    weights = {id(weight) for weight in head.parameters()}
+    if any(id(weight) in weights for weight in body.parameters()):
         return False
     try:
-        found = head(logits_in(body(images)))
+        logits = head(logits_in(body(images)))
     except Exception:
         return False
     near = 1e-3 * expected.abs().max().item()
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=near)
+    return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=0, atol=near)

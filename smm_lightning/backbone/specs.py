@@ -299,14 +299,14 @@ class TimmModel(BackboneSpec):
 
     def _create(self, *, pretrained: bool) -> nn.Module:
         # Transformers are built for one size; convolutional networks take any and know no img_size.
-        own_size = self.image_size == self._facts.input_size[-1]
-        size = {} if own_size or not _takes_size(self.model) else {"img_size": self.image_size}
+        native = self.image_size == self._facts.input_size[-1]
+        size = {} if native or not _takes_size(self.model) else {"img_size": self.image_size}
         network: nn.Module = timm.create_model(self.model, pretrained=pretrained, **size)
         return network
 
 
 def _takes_size(model: str) -> bool:
-    """Whether the network has patches or windows that depend on the image's size."""
+    """Whether the network has patches or crop_indices that depend on the image's size."""
     with torch.device("meta"):
         return hasattr(timm.create_model(model, pretrained=False), "patch_embed")
 

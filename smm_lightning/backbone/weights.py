@@ -34,11 +34,11 @@ def require_sha256(file: Path, expected: str) -> None:
     Raises:
         UserError: If the file is another one.
     """
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest != expected:
         what = f"is not the file with the checksum {expected[:12]} that this program was made for"
         hint = "Install the package again, in the version of pyproject.toml."
-        raise problem(f"backbone: {file}", what, found[:12], hint)
+        raise problem(f"backbone: {file}", what, digest[:12], hint)
 
 
 def read_weights(file: Path) -> Weights:
@@ -73,11 +73,11 @@ def load_weights(network: nn.Module, weights: Weights, origin: str) -> None:
     Raises:
         UserError: If names or shapes do not fit the architecture.
     """
-    own = network.state_dict()
+    expected = network.state_dict()
     # Old files lack BatchNorm's counter, which eval mode never reads.
-    missing = [k for k in own if k not in weights and not k.endswith("num_batches_tracked")]
-    unknown = [name for name in weights if name not in own]
-    shapes = [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    missing = [k for k in expected if k not in weights and not k.endswith("num_batches_tracked")]
+    unknown = [name for name in weights if name not in expected]
+    shapes = [n for n in expected if n in weights and expected[n].shape != weights[n].shape]
     if missing or unknown or shapes:
         first = (missing + unknown + shapes)[0]
         raise problem(

@@ -30,27 +30,27 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         setting = _setting(options, work)
-        found = measure_all(setting, options)
-    found["command"] = "smm benchmark " + " ".join(sys.argv[1:])
-    print("\n".join(lines(found)))
+        measured = measure_all(setting, options)
+    measured["command"] = "smm benchmark " + " ".join(sys.argv[1:])
+    print("\n".join(lines(measured)))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 def measure_all(setting: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """All measurements of a run."""
-    found: dict[str, Any] = {"setting": setting, "machine": _machine(setting), "cases": {}}
+    measured: dict[str, Any] = {"setting": setting, "machine": _machine(setting), "cases": {}}
     cases = [{}] if options.vary is None else [{options.vary[0]: v} for v in options.vary[1:]]
-    found["ceilings"] = [] if options.vary else [_in_process("ceilings", setting)]
+    measured["ceilings"] = [] if options.vary else [_in_process("ceilings", setting)]
     for _ in range(options.repetitions):
         for case in cases:
             name = " ".join(f"{key} {value}" for key, value in case.items()) or "-"
-            own = {**setting, **{k: type(setting[k])(v) for k, v in case.items()}}
+            varied = {**setting, **{k: type(setting[k])(v) for k, v in case.items()}}
             parts = ["training"] if options.vary else ["limit", "training"]
             for part in [*parts, *(["published"] if setting["peer"] else [])]:
-                runs = found["cases"].setdefault(name, {}).setdefault(part, [])
-                runs.append(_in_process(part, own))
-    return found
+                runs = measured["cases"].setdefault(name, {}).setdefault(part, [])
+                runs.append(_in_process(part, varied))
+    return measured
 
 
 def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:

@@ -40,16 +40,16 @@ def main() -> None:
     if options.side:
         print(json.dumps(_measured(options)))
         return
-    found: dict[str, list[dict[str, float]]] = {}
+    measured: dict[str, list[dict[str, float]]] = {}
     _write_files(options)
     for case in CASES:
         build = _in_process(case, "ours")  # builds the caches; not counted below
         print(f"{case}: caches built and opened in {build['start_s']:.1f} s", flush=True)
         for _ in range(options.repetitions):
             for side in SIDES:
-                found.setdefault(f"{case} {side}", []).append(_in_process(case, side))
+                measured.setdefault(f"{case} {side}", []).append(_in_process(case, side))
     print(f"{'':18}{'images/s':>10}{'spread':>16}{'own MiB':>9}{'mapped MiB':>12}{'start s':>9}")
-    for name, runs in found.items():
+    for name, runs in measured.items():
         speeds = [run["images_per_s"] for run in runs]
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         spread = f"{min(speeds):.0f} to {max(speeds):.0f}"
@@ -58,7 +58,7 @@ def main() -> None:
             f"{middle['mapped_mib']:12.0f}{middle['start_s']:9.1f}"
         )
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps(measured, indent=1))
 
 
 def _parser() -> argparse.ArgumentParser:

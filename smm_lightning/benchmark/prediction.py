@@ -34,14 +34,14 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     paths = files_of(options.images).images[: options.files]
-    found: dict[str, list[float]] = {}
+    speeds: dict[str, list[float]] = {}
     for _ in range(options.repetitions):
         for name, images_per_s in measure(options, paths).items():
-            found.setdefault(name, []).append(images_per_s)
+            speeds.setdefault(name, []).append(images_per_s)
     print(f"{options.precision}, batch {options.batch}, {options.workers} workers")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {len(paths)} files")
     print("\n| forward | images/s |\n|---|---|")
-    for name, values in found.items():
+    for name, values in speeds.items():
         print(f"| {name} | {middle(values)} |")
 
 

@@ -17,23 +17,23 @@ _ROWS = (
 )
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
+def lines(measured: dict[str, Any]) -> Iterator[str]:
     """Markdown: the setting, the candidates of the limit, and a column for each side or value."""
-    setting, machine = found["setting"], found["machine"]
+    setting, machine = measured["setting"], measured["machine"]
     what = (f"{key} {setting[key]}" for key in ("backbone", "size", "method", "batch"))
     device = machine["gpu"] or f"{machine['cpu']} ({machine['capability']})"
     yield ", ".join(what)
     yield f"{device}, {machine['threads']} threads, torch {machine['versions']['torch']}"
-    yield f"`{found['command']}`"
+    yield f"`{measured['command']}`"
     yield ""
-    cases = found["cases"]
+    cases = measured["cases"]
     if list(cases) != ["-"]:
         yield from _table({name: sides["training"] for name, sides in cases.items()})
         return
     sides = cases["-"]
     yield from _limit(sides["limit"])
     yield ""
-    yield _ceilings(found["ceilings"][0], _median(sides["limit"], "images_per_s"))
+    yield _ceilings(measured["ceilings"][0], _median(sides["limit"], "images_per_s"))
     yield ""
     yield from _table({"ours": sides["training"]}, sides.get("published"))
     share = _median(sides["training"], "images_per_s") / _median(sides["limit"], "images_per_s")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from smm_lightning.dataset.image_cache import ImageCache
+from smm_lightning.dataset.sources import Listing
 from smm_lightning.dataset.splits import Split
 
 _NAMED = 3  # of the images that stand in two splits
@@ -32,6 +33,19 @@ class Overlap:
     objects: int
 
 
+def of_split(name: str, cache: ImageCache, listing: Listing) -> dict[str, Any]:
+    """What the images of a split are, for ``result.json`` and checkpoints."""
+    absent = np.setdiff1d(np.arange(len(cache.class_names)), cache.labels)
+    return {
+        "images": len(cache),
+        "digest": cache.digest,
+        "stamp": listing.stamp,
+        "from": listing.folder or name,
+        "left out": dict(listing.left_out),
+        "without": [cache.class_names[label] for label in absent],
+    }
+
+
 def facts(counts: Mapping[str, int], shared: Sequence[Overlap]) -> dict[str, Any]:
     """For ``result.json``: how many images each split has, and what two of them share.
 
@@ -49,7 +63,7 @@ def overlaps(caches: Mapping[str, ImageCache], splits: Mapping[str, Split | None
         caches: of the splits.
         splits: of the source, that these come from; ``None`` where images have no names.
     """
-    found = []
+    overlapping = []
     for name, other in itertools.combinations(caches, 2):
         one, two = caches[other], caches[name]  # test is named by what is in train
         left, right = splits[other], splits[name]
@@ -57,8 +71,8 @@ def overlaps(caches: Mapping[str, ImageCache], splits: Mapping[str, Split | None
         objects = len(_objects(left, one) & _objects(right, two))
         if shared.size or objects:
             names = tuple(_names(place, one, left, two, right) for place in shared[:_NAMED])
-            found.append(Overlap(other, name, len(shared), names, objects))
-    return found
+            overlapping.append(Overlap(other, name, len(shared), names, objects))
+    return overlapping
 
 
 def _objects(split: Split | None, cache: ImageCache) -> set[str]:
@@ -78,12 +92,12 @@ def _name(split: Split | None, number: int) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def lines(images: Mapping[str, Mapping[str, Any]], found: list[Overlap]) -> list[str]:
+def lines(images: Mapping[str, Mapping[str, Any]], overlapping: list[Overlap]) -> list[str]:
     """An account for people, a line a topic.
 
     Args:
         images: see ``ImageDataModule.images``.
-        found: what stands in two splits.
+        overlapping: what stands in two splits.
     """
     taken = ", ".join(
         f"{name} {facts['images']:,}"
@@ -97,7 +111,7 @@ def lines(images: Mapping[str, Mapping[str, Any]], found: list[Overlap]) -> list
             text.append(f"left out      {name}: {reasons}")
         if facts["without"]:
             text.append(f"warning       {name} has no images of {', '.join(facts['without'])}")
-    for overlap in found:
+    for overlap in overlapping:
         if overlap.images:
             pairs = ", ".join(f"{one} = {other}" for one, other in overlap.names)
             what = f"{overlap.images} images of {overlap.split} stand in {overlap.other}, too"

@@ -59,7 +59,7 @@ def _mixed(bits: Tensor) -> Tensor:
     return bits ^ (bits >> 16)
 
 
-def windows(
+def crop_indices(
     index: Tensor, size: int, augmentation: Augmentation, seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
     """The rows and columns that random crop and flip take out of larger images.

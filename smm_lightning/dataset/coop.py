@@ -68,8 +68,8 @@ class CoOp(Source):
         databases = self._databases()
         split_file = self._split_file(images)
         problems = Problems()
-        found = images is not None or databases is not None
-        problems.require(found, self.name, f"no images in {self.root}", hint=self._image_cure())
+        present = images is not None or databases is not None
+        problems.require(present, self.name, f"no images in {self.root}", hint=self._image_hint())
         problems.require(
             split_file is not None,
             self.name,
@@ -98,7 +98,7 @@ class CoOp(Source):
         if self._images() is not None or self._databases() is not None:
             return
         if self.torchvision is None:
-            raise problem(self.name, "no download", hint=self._image_cure())
+            raise problem(self.name, "no download", hint=self._image_hint())
         from torchvision import datasets
 
         getattr(datasets, self.torchvision)(self.root, download=True)
@@ -112,9 +112,9 @@ class CoOp(Source):
         return next((self.root / c for c in candidates if (self.root / c).is_dir()), None)
 
     def _databases(self) -> dict[str, Path] | None:
-        found = {part: self.root / self.name / f"{part}.lmdb" for part in _PARTS}
-        found = {part: path for part, path in found.items() if path.exists()}
-        return found if {"train", "test"} <= found.keys() else None
+        paths = {part: self.root / self.name / f"{part}.lmdb" for part in _PARTS}
+        paths = {part: path for part, path in paths.items() if path.exists()}
+        return paths if {"train", "test"} <= paths.keys() else None
 
     def _split_file(self, images: Path | None) -> Path | None:
         folders = [self._home(), self.root]
@@ -124,7 +124,7 @@ class CoOp(Source):
         candidates.append(self.root / self.name / "split.json")
         return next((path for path in candidates if path.is_file()), None)
 
-    def _image_cure(self) -> str:
+    def _image_hint(self) -> str:
         fetch = (
             f"`smm prepare {self.name} --download` fetches them, or take them"
             if self.torchvision

@@ -4,81 +4,33 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from annotated_types import Ge, Le
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch.utilities import CombinedLoader
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from smm_lightning.dataset.account import Overlap, overlaps
-from smm_lightning.dataset.augmentation import PRESETS, windows
+from smm_lightning.dataset import account
+from smm_lightning.dataset.augmentation import PRESETS, crop_indices
+from smm_lightning.dataset.batch import Batch
 from smm_lightning.dataset.facts import Facts
-from smm_lightning.dataset.image_cache import VERSION, Content, ImageCache, open_or_build
+from smm_lightning.dataset.image_cache import Content, ImageCache, open_or_build
+from smm_lightning.dataset.loaders import Loader, Loaders, Residency
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
+from smm_lightning.dataset.selection import Selection
 from smm_lightning.dataset.sources import Listing, Source
-from smm_lightning.dataset.splits import Splits
-from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, held_out, stratified
-from smm_lightning.errors import Problems, problem
+from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, stratified
+from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
-_GPU_WORKERS = 4
 _EVALUATION_FACTOR = 4
-
-
-class Batch(TypedDict):
-    """What the training loop gets, on the device.
-
-    ``image`` float32 in [0, 1], cropped and flipped, (B, 3, size, size); ``target`` (B,) int64;
-    ``index`` (B,) int64, the sample's number in its split; ``share`` what the loss is multiplied
-    with, so that the mean over ranks is the mean over samples.
-    """
-
-    image: Tensor
-    target: Tensor
-    index: Tensor
-    share: float
-
-
-class CacheReader(Dataset[dict[str, Any]]):
-    """Reads whole batches of a split out of its cache.
-
-    Args:
-        split: name of the split; it travels with the batch.
-        cache: of the split.
-        with_images: ``False`` leaves the images out: they are on the device already.
-    """
-
-    def __init__(self, split: str, cache: ImageCache, *, with_images: bool) -> None:
-        self.split = split
-        self.cache = cache
-        self.with_images = with_images
-
-    def __len__(self) -> int:
-        return len(self.cache)
-
-    def __getitem__(self, draw: BatchIndices) -> dict[str, Any]:
-        positions = np.array(draw.positions)
-        batch = {
-            "split": self.split,
-            "epoch": draw.epoch,
-            "share": draw.share,
-            "position": torch.from_numpy(positions),
-            "target": torch.from_numpy(self.cache.labels[positions]),
-            "index": torch.from_numpy(self.cache.index[positions]),
-        }
-        if self.with_images:
-            batch["image"] = torch.from_numpy(self.cache.images[positions])
-        return batch
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -127,7 +79,7 @@ class ImageDataModule(L.LightningDataModule):
         augmentation: Literal["paper", "no_flip", "none"],
         evaluation_batch_size: Count | None = None,
         image_cache: str | Path = "image_cache",
-        residency: Literal["auto", "device", "memory", "disk"] = "auto",
+        residency: Residency = "auto",
         num_workers: Processes | None = None,
         build_workers: Annotated[int, Ge(1), Le(1024)] | None = None,
         train_images: ImagesOrFraction | None = None,
@@ -144,12 +96,11 @@ class ImageDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         problems = Problems()
-        self.subsets: dict[str, Subset] = {"val": Subset()}
+        subsets = {"val": Subset()}
         with problems.caught():
-            self.subsets["train"] = Subset(train_images, shots, subset_seed)
+            subsets["train"] = Subset(train_images, shots, subset_seed)
         with problems.caught():
-            field = "dataset.test_images"
-            self.subsets["test"] = Subset(test_images, None, subset_seed, field)
+            subsets["test"] = Subset(test_images, None, subset_seed, "dataset.test_images")
         problems.raise_if_any()
         self.source = source
         self.batch_size = batch_size
@@ -157,22 +108,20 @@ class ImageDataModule(L.LightningDataModule):
         self.image_cache = Path(image_cache).expanduser()
         self.residency = residency
         self.num_workers = num_workers
-        self.build_workers = usable_cpus() if build_workers is None else build_workers
-        self.val_fraction = val_fraction
-        self.use_val = use_val
-        self.subset_seed = subset_seed
+        self.build_workers = build_workers or usable_cpus()
         self.seed = seed
         self.native_size = native_size
         self.facts = facts
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
+        # Small images stay as they are, others are stored as large as they are needed.
+        stored = {"train": size + self.augmentation.margin, "test": size, "val": size}
+        sizes = {name: source.image_size or side for name, side in stored.items()}
+        self.selection = Selection(subsets, val_fraction, use_val, subset_seed, sizes)
         self.on_batch: Callable[[], None] = lambda: None  # called for every batch of any kind
-        self.overlaps: list[Overlap] = []  # known after setup
+        self.overlaps: list[account.Overlap] = []  # known after setup
         self._caches: dict[str, ImageCache] = {}
         self._listings: dict[str, Listing] = {}
-        self._settled = False
-        self._resident: dict[str, Tensor] = {}  # caches on the device
-        self._loaders: dict[str, DataLoader[dict[str, Any]]] = {}
 
     @property
     def class_names(self) -> list[str]:
@@ -202,21 +151,22 @@ class ImageDataModule(L.LightningDataModule):
         # Listed once, and arrays only if a cache has to be built.
         load = functools.cache(self.source.load)
         listings = self.source.listings(load)
-        for name in self._wanted(listings):
-            recipe = self._recipe(name, listings)
+        for name in self.selection.splits(listings):
+            recipe = self.selection.recipe(name, listings)
             key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
             folder = self.image_cache / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
 
             def content(name: str = name) -> Content:
-                return self._content(name, load())
+                return self.selection.content(name, load())
 
             self._caches[name] = open_or_build(folder, content, self.build_workers)
         self._check()
-        self._listings = {name: listings[self._origin(name, listings)] for name in self._caches}
+        origins = {name: self.selection.origin(name, listings) for name in self._caches}
+        self._listings = {name: listings[origin] for name, origin in origins.items()}
         # Arrays are not read again only to name what has no name but its number.
         parts = load().parts() if load.cache_info().currsize else {}
-        own = {name: parts.get(self._origin(name, listings)) for name in self._caches}
-        self.overlaps = overlaps(self._caches, own)
+        named = {name: parts.get(origin) for name, origin in origins.items()}
+        self.overlaps = account.overlaps(self._caches, named)
 
     def stamps(self) -> dict[str, str]:
         """For every split of a run, a text that changes when its images may have changed.
@@ -226,24 +176,15 @@ class ImageDataModule(L.LightningDataModule):
         Raises:
             UserError: If files are missing.
         """
-        found = self.source.listings()
-        return {name: found[self._origin(name, found)].stamp for name in self._wanted(found)}
+        listings = self.source.listings()
+        splits = self.selection.splits(listings)
+        return {name: listings[self.selection.origin(name, listings)].stamp for name in splits}
 
     @property
     def images(self) -> dict[str, dict[str, Any]]:
         """What the images of each split are, for ``result.json`` and checkpoints."""
         return {
-            name: {
-                "images": len(cache),
-                "digest": cache.digest,
-                "stamp": self._listings[name].stamp,
-                "from": self._listings[name].folder or name,
-                "left out": dict(self._listings[name].left_out),
-                "without": [
-                    cache.class_names[label]
-                    for label in np.setdiff1d(np.arange(len(cache.class_names)), cache.labels)
-                ],
-            }
+            name: account.of_split(name, cache, self._listings[name])
             for name, cache in self._caches.items()
         }
 
@@ -253,17 +194,17 @@ class ImageDataModule(L.LightningDataModule):
         return {"images": self.images, "class_names": self.class_names}
 
     @override
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def train_dataloader(self) -> Loader:
         """Batches in this epoch's order."""
         return self._loader("train", shuffled=True)
 
     @override
-    def val_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
+    def val_dataloader(self) -> list[Loader]:
         """One loader for each of :attr:`evaluation_splits`."""
         return [self._loader(name) for name in self.evaluation_splits]
 
     @override
-    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def test_dataloader(self) -> Loader:
         """The test images in their own order."""
         return self._loader("test")
 
@@ -304,8 +245,8 @@ class ImageDataModule(L.LightningDataModule):
 
     @override
     def teardown(self, stage: str) -> None:
-        """End the workers. Left to the garbage collector, each would be waited for in vain."""
-        CombinedLoader(list(self._loaders.values())).reset()
+        if "_loaders" in self.__dict__:
+            self._loaders.close()
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> Batch:
@@ -315,17 +256,17 @@ class ImageDataModule(L.LightningDataModule):
     def _prepared(self, batch: dict[str, Any]) -> Batch:
         self.on_batch()
         split, index = batch["split"], batch["index"]
-        resident = self._resident.get(split)
+        resident = self._loaders.resident.get(split)
         images = batch["image"] if resident is None else resident[batch["position"]]
         augmentation = self.augmentation if split == "train" else PRESETS["none"]
         if augmentation != PRESETS["none"] or images.shape[1] != self.size:
-            rows, columns = windows(index, self.size, augmentation, self.seed, batch["epoch"])
+            rows, columns = crop_indices(index, self.size, augmentation, self.seed, batch["epoch"])
             images = resize(images, rows, columns, self.size + augmentation.margin)
         # One channel after the other: on a CPU, what prompts do to images is faster so.
         planes = images.permute(0, 3, 1, 2)
         pixels = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        share = batch["share"]
-        return {"image": pixels, "target": batch["target"], "index": index, "share": share}
+        weight = batch["loss_weight"]
+        return {"image": pixels, "target": batch["target"], "index": index, "loss_weight": weight}
 
     def _progress(self) -> tuple[int, int]:
         """The epoch, and how many of its steps are done, also before Lightning has resumed.
@@ -344,34 +285,22 @@ class ImageDataModule(L.LightningDataModule):
             return epochs.started, 0
         return epochs.processed, steps.current.processed
 
-    def _loader(self, split: str, *, shuffled: bool = False) -> DataLoader[dict[str, Any]]:
-        """The loader of a split; kept, so that its workers live as long as the run."""
-        key = f"{split} shuffled" if shuffled else split
-        if key not in self._loaders:
-            self._settle()
-            cache, (rank, world) = self._caches[split], self._place()
-            sampler = DeterministicBatchSampler(
-                len(cache),
-                self.batch_size if shuffled else self._evaluation_batch(),
-                self.seed,
-                shuffled=shuffled,
-                progress=self._progress if shuffled else lambda: (0, 0),
-                rank=rank,
-                world=world,
-            )
-            resident = split in self._resident
-            workers = self.num_workers
-            if workers is None:
-                workers = _GPU_WORKERS if self._device.type == "cuda" and not resident else 0
-            self._loaders[key] = DataLoader(
-                CacheReader(split, cache, with_images=not resident),
-                sampler=sampler,
-                batch_size=None,  # the sampler makes the batches
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                pin_memory=torch.cuda.is_available(),
-            )
-        return self._loaders[key]
+    @functools.cached_property
+    def _loaders(self) -> Loaders:
+        return Loaders(self._caches, self._device, self.residency, self.num_workers)
+
+    def _loader(self, split: str, *, shuffled: bool = False) -> Loader:
+        rank, world = self._place()
+        sampler = functools.partial(
+            DeterministicBatchSampler,
+            batch_size=self.batch_size if shuffled else self._evaluation_batch(),
+            seed=self.seed,
+            shuffled=shuffled,
+            progress=self._progress if shuffled else lambda: (0, 0),
+            rank=rank,
+            world=world,
+        )
+        return self._loaders.loader(split, f"{split} shuffled" if shuffled else split, sampler)
 
     def _place(self) -> tuple[int, int]:
         """The rank of this process, and how many there are."""
@@ -392,73 +321,6 @@ class ImageDataModule(L.LightningDataModule):
         rank, world = self._place()
         return {-((rank - b) // world) for b in (self.batch_size, self._evaluation_batch())}
 
-    def _settle(self) -> None:
-        """Bring the caches to where they are to lie, once."""
-        if self._settled:
-            return
-        self._settled = True
-        device = self._device
-        size = sum(cache.images.nbytes for cache in self._caches.values())
-        residency = self.residency
-        if residency == "auto":
-            fits = device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
-            residency = "device" if fits else "disk"
-        if residency == "memory":
-            for cache in self._caches.values():
-                cache.load()
-        elif residency == "device":
-            self._resident = {name: cache.to(device) for name, cache in self._caches.items()}
-
-    def _wanted(self, available: Collection[str]) -> list[str]:
-        """The splits of this run."""
-        val = (self.use_val and "val" in available) or self.val_fraction > 0
-        return ["train", "test", *(["val"] if val else [])]
-
-    def _is_share(self, name: str, available: Collection[str]) -> bool:
-        """Whether this split is what ``val_fraction`` takes or leaves of the training images."""
-        own_val = self.use_val and "val" in available
-        return name != "test" and self.val_fraction > 0 and not own_val
-
-    def _origin(self, name: str, available: Collection[str]) -> str:
-        """The split of the source that the images of this split come from."""
-        return "train" if self._is_share(name, available) else name
-
-    def _recipe(self, name: str, listings: Mapping[str, Listing]) -> dict[str, Any]:
-        """What decides about the content of a cache."""
-        share, origin = self._is_share(name, listings), self._origin(name, listings)
-        return {
-            "version": VERSION,
-            "stamp": listings[origin].stamp,
-            "part": [name, self.val_fraction, self.subset_seed] if share else origin,
-            "subset": self.subsets[name].recipe,
-            "size": self._stored_size(name),
-        }
-
-    def _content(self, name: str, splits: Splits) -> Content:
-        parts = splits.parts()
-        split = parts[self._origin(name, parts)]
-        outside = (split.labels < 0) | (split.labels >= len(splits.class_names))
-        if outside.any():
-            found = sorted(set(split.labels[outside].tolist()))
-            raise problem(split.name, "has labels without a class", found[:3])
-        candidates = np.arange(len(split))
-        if self._is_share(name, parts):
-            options = self.val_fraction, self.subset_seed, split.groups
-            val = held_out(split.labels, *options)
-            candidates = np.flatnonzero(val if name == "val" else ~val)
-        if not len(candidates):
-            if not len(split):
-                raise problem(split.name, "has no images")
-            what = f"leaves {name} without an image"
-            raise problem("dataset.val_fraction", what, self.val_fraction)
-        chosen = candidates[self.subsets[name].of(split.labels[candidates])]
-        return Content(split, chosen, splits.class_names, self._stored_size(name))
-
-    def _stored_size(self, name: str) -> int:
-        """Side of the images in the cache: small ones as they are, others as they are needed."""
-        margin = self.augmentation.margin if name == "train" else 0
-        return self.source.image_size or self.size + margin
-
     def _check(self) -> None:
         problems = Problems()
         train = self._caches["train"]
@@ -472,7 +334,7 @@ class ImageDataModule(L.LightningDataModule):
             f"is larger than the {len(train)} training images",
             self.batch_size,
         )
-        if problems.found:
+        if problems.lines:
             self._caches = {}
         problems.raise_if_any()
 

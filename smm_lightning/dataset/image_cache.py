@@ -68,10 +68,10 @@ class Content:
             UserError: If it cannot be decoded.
         """
         image = self.split.read(int(self.chosen[position]))
-        own = pixel_hash(image)
+        full_size = pixel_hash(image)
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return np.asarray(image), own
+        return np.asarray(image), full_size
 
     def digest(self, hashes: Sequence[bytes]) -> str:
         """A text that is equal for equal images: relative names, classes, sizes and pixels.
@@ -80,10 +80,10 @@ class Content:
             hashes: of the chosen images.
         """
         digest = hashlib.sha256()
-        for number, own in zip(self.chosen.tolist(), hashes, strict=True):
+        for number, pixels in zip(self.chosen.tolist(), hashes, strict=True):
             label = self.class_names[self.split.labels[number]]
             name = f"{self.split.name_of(number)}\0{label}\0"
-            digest.update(name.encode(errors="surrogateescape") + own)
+            digest.update(name.encode(errors="surrogateescape") + pixels)
         return digest.hexdigest()
 
 
@@ -112,9 +112,9 @@ class ImageCache:
         facts = _read_facts(folder / _FACTS)
         shape = tuple(facts["shape"])
         file = folder / _IMAGES
-        found, expected = file.stat(), int(np.prod(shape))
-        if found.st_size != expected:
-            message = f"{_IMAGES} has {found.st_size} of {expected} bytes"
+        status, expected = file.stat(), int(np.prod(shape))
+        if status.st_size != expected:
+            message = f"{_IMAGES} has {status.st_size} of {expected} bytes"
             raise DamagedCacheError(message)
         mapped = np.memmap(file, dtype=np.uint8, mode="r", shape=shape)
         # The class memmap itself slows indexing down; its view is the same memory.
@@ -127,7 +127,7 @@ class ImageCache:
         self.hashes = np.frombuffer(bytes.fromhex(facts["hashes"]), dtype=np.uint64)
         # Reading gigabytes at every start would cost more than it finds: while a large file has
         # the time at which it was completed, nobody wrote to it.
-        if found.st_mtime_ns != facts["written_ns"] or expected <= _QUICKLY_VERIFIED:
+        if status.st_mtime_ns != facts["written_ns"] or expected <= _QUICKLY_VERIFIED:
             self.verify()
 
     def __reduce__(self) -> tuple[type["ImageCache"], tuple[Path]]:
@@ -219,7 +219,7 @@ def _build(folder: Path, content: Content, workers: int) -> None:
         with (partial / _IMAGES).open("wb") as images:
             _take_room(images, int(np.prod(shape)))
             for chunk in _chunks(content, workers, title):
-                broken.found += chunk.problems
+                broken.lines += chunk.problems
                 pixels = chunk.pixels.numpy().data
                 checksums.append(zlib.crc32(pixels))
                 hashes += chunk.hashes
@@ -235,7 +235,7 @@ def _build(folder: Path, content: Content, workers: int) -> None:
             "class_names": content.class_names,
             "checksums": checksums,
             "digest": content.digest(hashes),
-            "hashes": b"".join(own[:8] for own in hashes).hex(),
+            "hashes": b"".join(one[:8] for one in hashes).hex(),
             "written_ns": (partial / _IMAGES).stat().st_mtime_ns,
         }
         text = json.dumps(facts)
@@ -282,7 +282,7 @@ class _Chunks(Dataset[_Chunk]):
         for row, position in enumerate(positions):
             with broken.caught():
                 pixels[row], hashes[row] = self.content.pixels(position)
-        return _Chunk(torch.from_numpy(pixels), hashes, broken.found)
+        return _Chunk(torch.from_numpy(pixels), hashes, broken.lines)
 
 
 def _read_facts(file: Path) -> dict[str, Any]:
@@ -320,9 +320,9 @@ def _chunks(content: Content, workers: int, title: str) -> Iterator[_Chunk]:
 
 
 def _raise_for(broken: Problems) -> None:
-    if len(broken.found) > _SHOWN:
-        more = f"... and {len(broken.found) - _SHOWN} more broken images"
-        raise UserError("\n".join([*broken.found[:_SHOWN], more]))
+    if len(broken.lines) > _SHOWN:
+        more = f"... and {len(broken.lines) - _SHOWN} more broken images"
+        raise UserError("\n".join([*broken.lines[:_SHOWN], more]))
     broken.raise_if_any()
 
 

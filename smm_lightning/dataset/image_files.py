@@ -23,7 +23,7 @@ NO_CLASS = "in no class folder"
 
 
 @dataclass
-class Found:
+class ImagePaths:
     """What a walk found.
 
     Attributes:
@@ -34,7 +34,7 @@ class Found:
     images: list[Path] = field(default_factory=list)
     left_out: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, other: "Found") -> None:
+    def add(self, other: "ImagePaths") -> None:
         """Put what another walk found behind it."""
         self.images += other.images
         for reason, paths in other.left_out.items():
@@ -70,59 +70,59 @@ class Walker:
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._visited: set[str] = set()
-        self._links: deque[tuple[str, str, Found]] = deque()  # to be followed later
+        self._links: deque[tuple[str, str, ImagePaths]] = deque()  # to be followed later
 
-    def below(self, *folders: Path) -> list[Found]:
+    def below(self, *folders: Path) -> list[ImagePaths]:
         """All images below each of the folders, however deep."""
         answers = []
         for folder in folders:
-            found = Found()
-            answers.append(found)
-            self._go_on(str(folder), os.path.realpath(folder), found, linked=folder.is_symlink())
+            paths = ImagePaths()
+            answers.append(paths)
+            self._go_on(str(folder), os.path.realpath(folder), paths, linked=folder.is_symlink())
         while self._links:
-            path, real, found = self._links.popleft()
-            self._go_on(path, real, found, linked=False)
-        for found in answers:
-            found.images.sort()
+            path, real, paths = self._links.popleft()
+            self._go_on(path, real, paths, linked=False)
+        for paths in answers:
+            paths.images.sort()
         return answers
 
-    def file(self, path: Path, found: Found) -> None:
+    def file(self, path: Path, paths: ImagePaths) -> None:
         """Take a file that someone named, whatever its ending, but not twice.
 
         Args:
             path: of it.
-            found: where it is noted.
+            paths: where it is noted.
         """
-        self._take(str(path), os.path.realpath(path), found, is_file=True, named=True)
+        self._take(str(path), os.path.realpath(path), paths, is_file=True, named=True)
 
-    def _visit(self, folder: str, real: str, found: Found) -> None:
+    def _visit(self, folder: str, real: str, paths: ImagePaths) -> None:
         if real in self._visited:  # perhaps a link to a folder that it lies in
-            found.left_out[TWICE].append(Path(folder))
+            paths.left_out[TWICE].append(Path(folder))
             return
         self._visited.add(real)
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            found.left_out[CLOSED].append(Path(folder))
+            paths.left_out[CLOSED].append(Path(folder))
             return
         for entry in entries:
             # Resolving every path would take longer than all the rest.
-            own = os.path.realpath(entry) if entry.is_symlink() else f"{real}/{entry.name}"
+            place = os.path.realpath(entry) if entry.is_symlink() else f"{real}/{entry.name}"
             if is_hidden(entry.name):
-                found.left_out[HIDDEN].append(Path(entry.path))
+                paths.left_out[HIDDEN].append(Path(entry.path))
             else:
-                self._go_on(entry.path, own, found, linked=entry.is_symlink())
+                self._go_on(entry.path, place, paths, linked=entry.is_symlink())
 
-    def _go_on(self, path: str, real: str, found: Found, *, linked: bool) -> None:
+    def _go_on(self, path: str, real: str, paths: ImagePaths, *, linked: bool) -> None:
         if linked:
-            self._links.append((path, real, found))
+            self._links.append((path, real, paths))
         elif os.path.isdir(real):  # noqa: PTH112
-            self._visit(path, real, found)
+            self._visit(path, real, paths)
         else:
-            self._take(path, real, found, is_file=os.path.isfile(real))  # noqa: PTH113
+            self._take(path, real, paths, is_file=os.path.isfile(real))  # noqa: PTH113
 
     def _take(
-        self, path: str, real: str, found: Found, *, is_file: bool, named: bool = False
+        self, path: str, real: str, paths: ImagePaths, *, is_file: bool, named: bool = False
     ) -> None:
         suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122 - fifty thousand times
         if not is_file:
@@ -133,9 +133,9 @@ class Walker:
             reason = TWICE
         else:
             self._taken.add(real)
-            found.images.append(Path(path))
+            paths.images.append(Path(path))
             return
-        found.left_out[reason].append(Path(path))
+        paths.left_out[reason].append(Path(path))
 
 
 def visible_folders(folder: Path) -> list[str]:

@@ -64,48 +64,48 @@ def inspect(source: ImageFolder, workers: int) -> Inspection:
         source: the folder.
         workers: processes that decode.
     """
-    found = Inspection()
+    report = Inspection()
     try:
         splits = source.load()
     except UserError as error:
-        found.problems += error.problems
-        return found
+        report.problems += error.problems
+        return report
     everything: list[tuple[str, int, str, Seen]] = []  # split, class, name, and what was seen
     for part, split in splits.parts().items():
         assert isinstance(split, FileSplit)
-        _count(part, split, splits.class_names, found)
+        _count(part, split, splits.class_names, report)
         for index, seen in enumerate(_looked_at(split, workers)):
             everything.append((part, int(split.labels[index]), split.names[index], seen))
             if seen.problem:
-                found.problems.append(seen.problem)
-    _shared_objects(splits, found)
+                report.problems.append(seen.problem)
+    _shared_objects(splits, report)
     usable = [entry for entry in everything if not entry[3].problem]
-    found.facts = _facts([seen for *_, seen in everything])
-    _duplicates(usable, found)
-    return found
+    report.facts = _facts([seen for *_, seen in everything])
+    _duplicates(usable, report)
+    return report
 
 
-def _count(part: str, split: FileSplit, class_names: list[str], found: Inspection) -> None:
+def _count(part: str, split: FileSplit, class_names: list[str], report: Inspection) -> None:
     """Images of each class, what is left out, and what is not there."""
     counts = Counter(split.labels.tolist())
-    found.rows += [(part, name, counts[label]) for label, name in enumerate(class_names)]
-    found.left_out[part] = split.left_out
+    report.rows += [(part, name, counts[label]) for label, name in enumerate(class_names)]
+    report.left_out[part] = split.left_out
     if split.left_out.get(CLOSED):
-        found.problems.append(f"{part}: {split.left_out[CLOSED]} {CLOSED}")
+        report.problems.append(f"{part}: {split.left_out[CLOSED]} {CLOSED}")
     absent = [name for label, name in enumerate(class_names) if not counts[label]]
     if not len(split):
-        found.problems.append(f"{part}: has no images")
+        report.problems.append(f"{part}: has no images")
     elif absent:
-        kind = found.problems if part == "train" else found.notes
+        kind = report.problems if part == "train" else report.notes
         kind.append(f"{part} has no images of {', '.join(absent)}")
 
 
-def _shared_objects(splits: Splits, found: Inspection) -> None:
+def _shared_objects(splits: Splits, report: Inspection) -> None:
     for (one, left), (other, right) in itertools.combinations(splits.parts().items(), 2):
         shared = sorted(left.objects() & right.objects())
         if shared:
             what = f"objects with images in {one} and {other}"
-            found.problems.append(f"{len(shared)} {what}: {', '.join(shared[:_SHOWN])}")
+            report.problems.append(f"{len(shared)} {what}: {', '.join(shared[:_SHOWN])}")
 
 
 class _Inspected(Dataset[Seen]):
@@ -151,7 +151,7 @@ def _facts(images: Sequence[Seen]) -> list[str]:
     return [*lines, *([f"of these      {named}"] if named else [])]
 
 
-def _duplicates(images: Sequence[tuple[str, int, str, Seen]], found: Inspection) -> None:
+def _duplicates(images: Sequence[tuple[str, int, str, Seen]], report: Inspection) -> None:
     """Images with equal pixels: in two splits or classes they are wrong, else worth a note."""
     alike: dict[bytes, list[tuple[str, int, str]]] = defaultdict(list)
     for part, label, name, seen in images:
@@ -169,7 +169,7 @@ def _duplicates(images: Sequence[tuple[str, int, str, Seen]], found: Inspection)
     for kind, pairs in kinds.items():
         more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
         line = f"{len(pairs)} x {kind}: {', '.join(pairs[:_SHOWN])}{more}"
-        (found.notes if kind.endswith("one split") else found.problems).append(line)
+        (report.notes if kind.endswith("one split") else report.problems).append(line)
 
 
 def _pair(group: Sequence[tuple[str, int, str]]) -> str:

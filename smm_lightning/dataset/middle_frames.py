@@ -31,7 +31,7 @@ def extract_middle_frames(split_file: Path, videos: Path, images: Path) -> Itera
     """
     with from_extra("video", "ucf101"):
         import av  # noqa: F401
-    found = {path.stem.lower(): path for path in videos.rglob("*") if path.is_file()}
+    by_name = {path.stem.lower(): path for path in videos.rglob("*") if path.is_file()}
     rows = [row for part in read_split(split_file).rows.values() for row in part]
 
     def extract(row: Row) -> list[str]:
@@ -39,11 +39,11 @@ def extract_middle_frames(split_file: Path, videos: Path, images: Path) -> Itera
         target = images / row.path
         if not target.exists():
             with problems.caught():
-                video = found.get(row.path.stem.lower())
+                video = by_name.get(row.path.stem.lower())
                 if video is None:
                     raise problem(str(videos), "has no video", row.path.stem)
                 write_atomically(target, _middle_frame(video))
-        return problems.found
+        return problems.lines
 
     with ThreadPoolExecutor() as pool:  # decoding runs outside Python's lock
         yield from pool.map(extract, rows)

@@ -15,12 +15,12 @@ class BatchIndices(NamedTuple):
     Attributes:
         epoch: that the samples are drawn for.
         positions: of the samples of this rank.
-        share: samples of this rank, over the mean of all ranks; 1 but in a last, uneven batch.
+        loss_weight: samples of this rank, over the mean of all ranks: 1 but in an uneven batch.
     """
 
     epoch: int
     positions: list[int]
-    share: float
+    loss_weight: float
 
 
 class DeterministicBatchSampler(Sampler[BatchIndices]):
@@ -68,9 +68,9 @@ class DeterministicBatchSampler(Sampler[BatchIndices]):
         epoch, done = self.progress()
         order = self._order(epoch)
         for batch in order.split(self.batch_size)[done : len(self)]:
-            own = batch[self.rank :: self.world].tolist()
-            if own:
-                yield BatchIndices(epoch, own, len(own) * self.world / len(batch))
+            positions = batch[self.rank :: self.world].tolist()
+            if positions:
+                yield BatchIndices(epoch, positions, len(positions) * self.world / len(batch))
 
     def _order(self, epoch: int) -> torch.Tensor:
         if not self.shuffled:

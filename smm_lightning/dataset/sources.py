@@ -80,15 +80,15 @@ class Source(ABC):
             UserError: If files are missing.
         """
         problems = Problems()
-        found = {}
+        listed = {}
         splits = (load or self.load)()
         classes = hashlib.sha256(repr(splits.class_names).encode(errors="surrogateescape"))
         for name, split in splits.parts().items():
             with problems.caught():
                 stamp = f"{split.stamp} {classes.hexdigest()[:12]}"
-                found[name] = Listing(stamp, split.left_out, split.folder)
+                listed[name] = Listing(stamp, split.left_out, split.folder)
         problems.raise_if_any()
-        return found
+        return listed
 
 
 class Digits(Source):
@@ -199,9 +199,9 @@ class ImageFolder(Source):
             free = (name for name in _VAL_FOLDERS if name not in wanted.values())
             there = [name for name in free if (self.root / name).is_dir()]
             wanted |= {"val": there[0]} if there else {}
-        found = {part: self.root / name for part, name in wanted.items()}
+        folders = {part: self.root / name for part, name in wanted.items()}
         problems = Problems()
-        for part, folder in found.items():
+        for part, folder in folders.items():
             known = visible_folders(self.root)
             problems.require(
                 folder.is_dir(),
@@ -211,7 +211,7 @@ class ImageFolder(Source):
                 f"{did_you_mean(folder.name, known)} Images belong in {folder}/<class>/*.jpg.",
             )
         problems.raise_if_any()
-        return found
+        return folders
 
     def _split(self, part: str, folders: Mapping[str, Path], class_names: list[str]) -> FileSplit:
         folder = folders[part]
@@ -274,11 +274,11 @@ def images_by_class(
     left_out: dict[str, int] = {}
     present = [name for name in class_folders if (folder / name).is_dir()]  # it may lack a class
     every = walker.below(*(folder / class_folder for class_folder in present))
-    for class_folder, found in zip(present, every, strict=True):
+    for class_folder, paths in zip(present, every, strict=True):
         label = class_folders.index(class_folder)
-        names += [path.relative_to(folder).as_posix() for path in found.images]
-        labels += [label] * len(found.images)
-        _add(left_out, found.counts)
+        names += [path.relative_to(folder).as_posix() for path in paths.images]
+        labels += [label] * len(paths.images)
+        _add(left_out, paths.counts)
     _add(left_out, _beside(folder))
     objects = None if groups is None else objects_of(names, groups)
     return FileSplit(name, folder, names, labels, decoding, groups=objects, left_out=left_out)
@@ -286,9 +286,9 @@ def images_by_class(
 
 def _beside(folder: Path) -> dict[str, int]:
     """Files that lie beside the class folders."""
-    found = [path.name for path in folder.iterdir() if not path.is_dir()]
-    visible = sum(not is_hidden(name) for name in found)
-    counts = {NO_CLASS: visible, HIDDEN: len(found) - visible}
+    names = [path.name for path in folder.iterdir() if not path.is_dir()]
+    visible = sum(not is_hidden(name) for name in names)
+    counts = {NO_CLASS: visible, HIDDEN: len(names) - visible}
     return {reason: count for reason, count in counts.items() if count}
 
 
@@ -305,11 +305,13 @@ def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str
         pattern: its first group that took part, or else all of it, names the object. A file whose
             name it does not fit is an object of its own.
     """
-    found = []
+    objects = []
     for name in names:
         match = pattern.search(PurePath(name).name)
         answers = (match.groups() if pattern.groups else (match[0],)) if match else ()
         text = next((answer for answer in answers if answer is not None), None)
         # Numbers may begin anew in every class.
-        found.append(f"{NO_OBJECT}{name}" if text is None else f"{PurePath(name).parts[0]}/{text}")
-    return np.array(found, dtype=np.str_)
+        objects.append(
+            f"{NO_OBJECT}{name}" if text is None else f"{PurePath(name).parts[0]}/{text}"
+        )
+    return np.array(objects, dtype=np.str_)

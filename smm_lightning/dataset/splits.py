@@ -232,12 +232,12 @@ def stamp(name: str, root: Path, names: Iterable[str], *more: object) -> str:
     for file in names:
         count += 1
         try:
-            found = os.stat(f"{root}/{file}")  # noqa: PTH116 - fifty thousand times
+            status = os.stat(f"{root}/{file}")  # noqa: PTH116 - fifty thousand times
         except OSError:
             missing.append(root / file)
             continue
         # Archives set the time of writing; when the system took note of a file tells them apart.
-        facts = f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0"
+        facts = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0"
         digest.update(facts.encode(errors="surrogateescape"))
     if missing:
         raise problem(
@@ -303,5 +303,5 @@ class Splits:
 
     def parts(self) -> dict[str, Split]:
         """The splits that exist, by name."""
-        found = {"train": self.train, "test": self.test, "val": self.val}
-        return {name: split for name, split in found.items() if split is not None}
+        parts = {"train": self.train, "test": self.test, "val": self.val}
+        return {name: split for name, split in parts.items() if split is not None}

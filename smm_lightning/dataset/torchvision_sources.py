@@ -51,7 +51,7 @@ class TorchvisionArrays(Source):
 
     @override
     def is_there(self) -> bool:
-        return self._found() is not None
+        return self._existing_folder() is not None
 
     @override
     def listings(self, load: Callable[[], Splits] | None = None) -> dict[str, Listing]:
@@ -70,7 +70,7 @@ class TorchvisionArrays(Source):
             raise problem(
                 self.name,
                 f"a file in {folder} has another checksum than the original",
-                hint=_cure(self.name, self.images_url),
+                hint=_hint(self.name, self.images_url),
             ) from error
         return Splits(
             train=self._split("train", train),
@@ -84,7 +84,7 @@ class TorchvisionArrays(Source):
         for split in ("train", "test"):
             self._open(self.folders[0], split, download=True)
 
-    def _found(self) -> Path | None:
+    def _existing_folder(self) -> Path | None:
         """The first folder with all files."""
         files = self._all_files()
         there = (f for f in self.folders if all((f / file).is_file() for file in files))
@@ -92,15 +92,15 @@ class TorchvisionArrays(Source):
 
     def _folder(self) -> Path:
         """The first folder with all files, or an error."""
-        if (found := self._found()) is not None:
-            return found
+        if (folder := self._existing_folder()) is not None:
+            return folder
         files = self._all_files()
         missing = [file for file in files if not (self.folders[0] / file).is_file()]
         raise problem(
             self.name,
             f"{len(missing)} of {len(files)} files are missing in {self.folders[0]}: "
             + ", ".join(missing),
-            hint=_cure(self.name, self.images_url),
+            hint=_hint(self.name, self.images_url),
         )
 
     def _all_files(self) -> list[str]:
@@ -117,11 +117,11 @@ class TorchvisionArrays(Source):
         part = {"split": split} if self.name == "svhn" else {"train": split == "train"}
         return torchvision_class(self.name)(folder, download=download, **part)
 
-    def _split(self, split: str, found: Any) -> ArraySplit:
+    def _split(self, split: str, dataset: Any) -> ArraySplit:
         name = f"{self.name}/{split}"
         if self.name == "svhn":
-            return ArraySplit(name, found.data.transpose(0, 2, 3, 1), found.labels)
-        return ArraySplit(name, found.data, found.targets)
+            return ArraySplit(name, dataset.data.transpose(0, 2, 3, 1), dataset.labels)
+        return ArraySplit(name, dataset.data, dataset.targets)
 
 
 class TrafficSigns(Source):
@@ -160,7 +160,7 @@ class TrafficSigns(Source):
         sets = list(_TRAINING_SETS) if self.training_set == "auto" else [self.training_set]
         training = [folder / _TRAINING_SETS[name] for folder in self.folders for name in sets]
         answers = [folder / "GT-final_test.csv" for folder in self.folders]
-        hint = _cure("gtsrb", self.images_url)
+        hint = _hint("gtsrb", self.images_url)
         problems = Problems()
         for needed in (training, answers):
             problems.require(
@@ -212,7 +212,7 @@ def _from_csv(answers: Path, hint: str) -> FileSplit:
     return FileSplit("gtsrb/test", folder, names, labels)
 
 
-def _cure(name: str, url: str) -> str:
+def _hint(name: str, url: str) -> str:
     return f"`smm prepare {name} --download` fetches the files ({url})."
 
 

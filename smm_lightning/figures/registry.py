@@ -30,7 +30,7 @@ class Drawn:
 
 
 # Of a :class:`TrainedRun` or a :class:`Group`; ``None`` where there is nothing to show.
-Draw = Callable[[Any], Drawn | None]
+FigureFunction = Callable[[Any], Drawn | None]
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Entry:
     name: str
     of: Kind
     caption: str
-    draw: Draw
+    draw: FigureFunction
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def figure(name: str, *, of: Kind, caption: str) -> Callable[[Draw], Draw]:
+def figure(name: str, *, of: Kind, caption: str) -> Callable[[FigureFunction], FigureFunction]:
     """Make a function a figure.
 
     Args:
@@ -62,7 +62,7 @@ def figure(name: str, *, of: Kind, caption: str) -> Callable[[Draw], Draw]:
         caption: what it shows, in a sentence.
     """
 
-    def register(draw: Draw) -> Draw:
+    def register(draw: FigureFunction) -> FigureFunction:
         _ENTRIES[name] = Entry(name, of, caption, draw)
         return draw
 

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, Found, Walker
+from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
 from smm_lightning.dataset.splits import Decoding, decoded
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
@@ -182,19 +182,19 @@ def predictions(
     for batch in loader:
         images = [content for _, content in batch if isinstance(content, Tensor)]
         stacked = torch.stack(images).float() / 255 if images else None
-        found: Iterator[Tensor] = iter([] if stacked is None else model.confidences(stacked))
+        confidences: Iterator[Tensor] = iter([] if stacked is None else model.confidences(stacked))
         for number, content in batch:
             row: Row = {"file": str(paths[number])}
             if isinstance(content, str):
                 yield {**row, "error": content}
                 continue
-            values, indices = next(found).topk(min(top, len(model.class_names)))
+            values, indices = next(confidences).topk(min(top, len(model.class_names)))
             names = [model.class_names[index] for index in indices.tolist()]
             pairs = zip(names, values.tolist(), strict=True)
             yield {**row, "classes": [{"class": n, "confidence": v} for n, v in pairs]}
 
 
-def files_of(places: Sequence[Path]) -> Found:
+def files_of(places: Sequence[Path]) -> ImagePaths:
     """Files that were named, whatever their ending, and all image files below folders.
 
     Each file once, in the order of the places.
@@ -202,20 +202,20 @@ def files_of(places: Sequence[Path]) -> Found:
     Raises:
         UserError: If a place does not exist or is a pipe or a device, or there is no image at all.
     """
-    walker, found = Walker(), Found()
+    walker, paths = Walker(), ImagePaths()
     for place in places:
         if not place.exists():
             raise problem("images", "no such file or folder", str(place))
         if place.is_dir():
             (below,) = walker.below(place)
-            found.add(below)
+            paths.add(below)
         elif place.is_file():
-            walker.file(place, found)
+            walker.file(place, paths)
         else:
             raise problem("images", "is no regular file", str(place))
-    if not found.images:
+    if not paths.images:
         raise problem("images", "no image files there", ", ".join(map(str, places)))
-    return found
+    return paths
 
 
 def rendered(rows: Sequence[Row], form: str) -> str:

@@ -149,10 +149,10 @@ def rebuild(
         what = "these frozen weights are not those that the prompt was trained for"
         raise problem("backbone", what, frozen.sha256[:12], hint)
     # Half-precision files are read into float32 parts.
-    own = classifier.state_dict()
+    expected = classifier.state_dict()
     try:
         classifier.load_state_dict(
-            {name: value.to(own[name].dtype) for name, value in prompt.weights.items()}
+            {name: value.to(expected[name].dtype) for name, value in prompt.weights.items()}
         )
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -48,7 +48,7 @@ def best_temperature(
         return over_ranks(total if device.type == "mps" else total.to(device)).item()
 
     bounds = tuple(math.log(bound) for bound in _BOUNDS)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
-    if not math.isfinite(found.fun):
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
+    if not math.isfinite(best.fun):
         raise problem("mapping.temperature", "has no best value: some logits are not finite")
-    return math.exp(found.x)
+    return math.exp(best.x)

@@ -26,8 +26,8 @@ def views(transform: InputTransform, images: Tensor) -> dict[str, NDArray[np.flo
     pattern = getattr(transform, "pattern", None)
     added = torch.zeros_like(shown[:1]) if pattern is None else pattern.detach()[None]
     mean, std = (v.view(1, 3, 1, 1) for v in (transform.mean, transform.variance.sqrt()))
-    found = (images, added.expand_as(shown), transform.mask(images), shown * std + mean)
-    return {name: _pixels(value) for name, value in zip(VIEWS, found, strict=True)}
+    arrays = (images, added.expand_as(shown), transform.mask(images), shown * std + mean)
+    return {name: _pixels(value) for name, value in zip(VIEWS, arrays, strict=True)}
 
 
 def true_colours(picture: NDArray[np.float32], *, centred: bool) -> NDArray[np.float32]:

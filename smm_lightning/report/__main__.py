@@ -118,8 +118,8 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
             settled = identity(job.config)
             result = {**row, "identity": settled, "config": {**row["config"], **settled}}
         values = dict(flattened(result["config"])) if result else {}
-        own = {field: job.value(field) for field in wanted}
-        runs.append(Run(job.run.path, {**values, **own}, result))
+        settings_of_job = {field: job.value(field) for field in wanted}
+        runs.append(Run(job.run.path, {**values, **settings_of_job}, result))
     tables = first.paths.results
     return Grid(runs, layout, jobs[0].run.path.parent, tables and Path(str(tables)))
 

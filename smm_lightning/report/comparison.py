@@ -44,7 +44,7 @@ def comparisons(table: Table) -> list[Comparison]:
     if "method.name" not in table.column_fields or not table.metric.highest:
         return []
     place = table.column_fields.index("method.name")
-    found = []
+    compared = []
     for ours in (c for c in table.columns if c[place] == OURS):
         for theirs in (c for c in table.columns if c[place] != OURS):
             # What follows a method's name may be a setting that the baseline does not have.
@@ -54,19 +54,21 @@ def comparisons(table: Table) -> list[Comparison]:
             )
             differences = _differences(table, ours, theirs)
             if alike and differences:
-                found.append(_compare(ours, theirs, differences))
-    return found
+                compared.append(_compare(ours, theirs, differences))
+    return compared
 
 
 def _differences(table: Table, ours: Key, theirs: Key) -> dict[Key, dict[Any, float]]:
     """By row and seed, in the unit shown, of runs that both columns have."""
-    found: dict[Key, dict[Any, float]] = {}
+    differences: dict[Key, dict[Any, float]] = {}
     for row in table.rows:
         if (row, ours) in table.cells and (row, theirs) in table.cells:
-            own, other = table.cells[row, ours].values, table.cells[row, theirs].values
-            if both := own.keys() & other.keys():
-                found[row] = {seed: own[seed] - other[seed] for seed in sorted(both, key=str)}
-    return found
+            mine, other = table.cells[row, ours].values, table.cells[row, theirs].values
+            if both := mine.keys() & other.keys():
+                differences[row] = {
+                    seed: mine[seed] - other[seed] for seed in sorted(both, key=str)
+                }
+    return differences
 
 
 def _compare(ours: Key, theirs: Key, differences: dict[Key, dict[Any, float]]) -> Comparison:

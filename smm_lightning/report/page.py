@@ -25,8 +25,8 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
         runs: whose figures (in ``figures`` of a run) are shown, the first ones if there are many.
         folder: of the report, whose own figures come first.
     """
-    found = figures_of(runs, folder)
-    shown = found[:_MOST_FIGURES]
+    pictures = figures_of(runs, folder)
+    shown = pictures[:_MOST_FIGURES]
     environment = Environment(loader=PackageLoader("smm_lightning.report", "."), autoescape=True)
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -35,7 +35,7 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
                 "heading": heading(table),
                 "columns": [label(column) for column in table.columns],
                 "rows": shown_rows(table),
-                "comparison": [compared_row(found) for found in comparisons(table)],
+                "comparison": [compared_row(pictures) for pictures in comparisons(table)],
             }
             for table in report.tables
         ],
@@ -48,7 +48,7 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
             ]
             for title, _ in shown
         },
-        figures_left=len(found) - len(shown),
+        figures_left=len(pictures) - len(shown),
     )
 
 

@@ -43,8 +43,8 @@ def printed_order(run: Run) -> tuple[int, ...]:
     places = []
     for group in ("dataset", "backbone", "mapping", "method"):
         names = distinct(row[group] for row in _rows())
-        own = run.value(f"{group}.name")
-        places.append(names.index(own) if own in names else len(names))
+        name = run.value(f"{group}.name")
+        places.append(names.index(name) if name in names else len(names))
     return tuple(places)
 
 
@@ -79,5 +79,7 @@ def printed(table: str, run: Run, metric: str, *, average: bool = False) -> Prin
 
 def _agrees(item: str, run: Run) -> bool:
     field, _, wanted = item.partition("=")
-    own: Any = run.value(field)
-    return str(own) == wanted or (isinstance(own, int | float) and float(own) == float(wanted))
+    value: Any = run.value(field)
+    return str(value) == wanted or (
+        isinstance(value, int | float) and float(value) == float(wanted)
+    )

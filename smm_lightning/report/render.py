@@ -64,12 +64,12 @@ def shown_rows(table: Table) -> list[tuple[str, list[Shown]]]:
         rows.append((label(row), shown))
     if table.averages:
         whole = not any(cell.missing for cell in table.cells.values())
-        means = {column: own for column, (own, _) in table.averages.items() if whole}
+        means = {column: mean for column, (mean, _) in table.averages.items() if whole}
         best = best_of(means, table.metric)
         of = "" if table.averaged == len(table.rows) else f" of {table.averaged} rows"
         shown = [
-            Shown(_number(table, own), "", _against(table, own, paper), column in best)
-            for column, (own, paper) in table.averages.items()
+            Shown(_number(table, mean), "", _against(table, mean, paper), column in best)
+            for column, (mean, paper) in table.averages.items()
         ]
         rows.append((f"average{of}", shown))
     return rows
@@ -93,10 +93,10 @@ def _paper(table: Table, cell: Cell) -> str:
     return _number(table, cell.paper.mean) + std
 
 
-def _against(table: Table, own: float, paper: float | None, text: str = "") -> str:
+def _against(table: Table, mean: float, paper: float | None, text: str = "") -> str:
     if paper is None:
         return ""
-    return f"paper {text or _number(table, paper)}, {own - paper:+.{table.metric.digits}f}"
+    return f"paper {text or _number(table, paper)}, {mean - paper:+.{table.metric.digits}f}"
 
 
 def _number(table: Table, value: float) -> str:
@@ -114,17 +114,17 @@ COMPARED = (
 )
 
 
-def compared_row(found: Comparison) -> tuple[str, ...]:
+def compared_row(comparison: Comparison) -> tuple[str, ...]:
     """A line of the paired comparison; see :class:`Comparison`."""
-    ours = "" if found.ours == ("smm",) else f" by {label(found.ours)}"
+    ours = "" if comparison.ours == ("smm",) else f" by {label(comparison.ours)}"
     return (
-        label(found.theirs) + ours,
-        str(found.rows),
-        str(found.pairs),
-        f"{found.mean:+.1f}",
-        _interval(found.over_rows),
-        _interval(found.over_seeds),
-        f"{found.won} of {found.rows}",
+        label(comparison.theirs) + ours,
+        str(comparison.rows),
+        str(comparison.pairs),
+        f"{comparison.mean:+.1f}",
+        _interval(comparison.over_rows),
+        _interval(comparison.over_seeds),
+        f"{comparison.won} of {comparison.rows}",
     )
 
 
@@ -140,9 +140,9 @@ def markdown(report: Report) -> str:
         head = ["", *(label(column) for column in table.columns)]
         body = [[name, *(_markdown_cell(s) for s in cells)] for name, cells in shown_rows(table)]
         parts.append(_markdown_table(head, body))
-        if found := comparisons(table):
+        if compared := comparisons(table):
             parts.append("Paired by row and seed; a difference above 0 speaks for SMM:")
-            parts.append(_markdown_table(COMPARED, [compared_row(each) for each in found]))
+            parts.append(_markdown_table(COMPARED, [compared_row(each) for each in compared]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -87,15 +87,15 @@ def runs_below(folder: Path) -> list[Run]:
     Raises:
         UserError: If there is none.
     """
-    found = [
+    runs = [
         Run(path.parent, dict(flattened(result["config"])), result)
         for path in sorted(folder.glob("*/result.json"))
         if (result := read_result(path.parent)) is not None
     ]
-    if not found:
+    if not runs:
         hint = "Name a folder of runs, such as runs, or an experiment of conf/experiment."
         raise problem("report", "no finished run in this folder", str(folder), hint)
-    return found
+    return runs
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

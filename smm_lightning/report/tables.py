@@ -190,13 +190,13 @@ def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
     for run in runs:
         if run.result is not None:
             groups[tuple(str(run.value(name)) for name in layout.fields)].append(run.protocol())
-    found = [
+    names = [
         name
         for protocols in groups.values()
         for name in distinct(name for protocol in protocols for name in protocol)
         if len({protocol.get(name) for protocol in protocols}) > 1
     ]
-    return distinct(found)
+    return distinct(names)
 
 
 def _table(
@@ -244,7 +244,7 @@ def _average(table: Table, paper: str | None) -> None:
     if len(common) <= 1:
         return
     for column in table.columns:
-        own = statistics.fmean(table.cells[row, column].mean or 0.0 for row in common)
+        mean_of_rows = statistics.fmean(table.cells[row, column].mean or 0.0 for row in common)
         run = table.cells[common[0], column].runs[0]
         other = printed(paper, run, table.metric.name, average=True) if paper else None
-        table.averages[column] = (own, other.mean if other else None)
+        table.averages[column] = (mean_of_rows, other.mean if other else None)

@@ -41,11 +41,11 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
     return checkpoint
 
 
-def starting_point(own: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:
+def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:
     """The checkpoint to go on from.
 
     Args:
-        own: what an interrupted run of the same configuration left.
+        left: what an interrupted run of the same configuration left.
         chosen: ``ckpt_path`` of the configuration, for a run that left nothing yet.
         epochs: of the whole training.
         anew: ignore what the run itself left.
@@ -53,17 +53,17 @@ def starting_point(own: Path, chosen: str | None, epochs: int, *, anew: bool) ->
     Raises:
         UserError: If ``chosen`` leaves nothing to train.
     """
-    if chosen is not None and (anew or not own.is_file()):
+    if chosen is not None and (anew or not left.is_file()):
         _require_epochs_left(Path(chosen), epochs)
-    if anew or not own.is_file():
+    if anew or not left.is_file():
         return chosen
     try:
-        read_checkpoint(own)
+        read_checkpoint(left)
     except UserError as error:  # starting again costs time, but the result is the same
         logging.getLogger(__name__).warning("%s The run starts again.", error)
         return chosen
-    print(f"going on from {own}", flush=True)
-    return own
+    print(f"going on from {left}", flush=True)
+    return left
 
 
 def _require_epochs_left(path: Path, epochs: int) -> None:

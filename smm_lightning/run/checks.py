@@ -46,7 +46,7 @@ class Checks(Callback):
                 _require_folder(Path(place))
             run = RunContext(config)
             if not run.force and not run.dry:
-                run.folder.require_own()
+                run.folder.require_same_run()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Look at every axis of the sweep.

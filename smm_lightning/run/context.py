@@ -48,17 +48,17 @@ class RunContext:
         """
         return recorded(self._config.paths.get("results")).get(self.folder.key)
 
-    def result_of(self, found: Result) -> Result:
+    def result_of(self, outcome: Result) -> Result:
         """The content of ``result.json``.
 
         Args:
-            found: by training and testing.
+            outcome: by training and testing.
         """
         return {
             "run_key": self.folder.key,
             "run_name": run_name(self._config),
             "seed": self._config.seed,
-            **found,
+            **outcome,
             "environment": environment(),
             "identity": identity(self._config),
             "config": OmegaConf.to_container(self._config, resolve=True),

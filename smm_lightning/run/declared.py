@@ -121,12 +121,12 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     further = {} if rest is None else _parameters(rest)
     for evaluated in (True, False):
         try:
-            own = dict(inspect.signature(target, eval_str=evaluated).parameters)
+            named = dict(inspect.signature(target, eval_str=evaluated).parameters)
         except (NameError, TypeError, ValueError):  # names that only its author imports
             continue
         if rest is not None:
-            own = {k: p for k, p in own.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
-        return {**further, **own}
+            named = {k: p for k, p in named.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+        return {**further, **named}
     return {"anything": inspect.Parameter("anything", inspect.Parameter.VAR_KEYWORD)}
 
 
@@ -179,13 +179,15 @@ def _misfit(annotation: Any, value: Any) -> tuple[str, str]:
     try:
         adapter.validate_json(json.dumps(value))
     except pydantic.ValidationError as error:
-        found = error.errors(include_url=False)
+        errors = error.errors(include_url=False)
     except (ValueError, TypeError, RecursionError) as error:  # no JSON: too many digits, too deep
         return f"cannot be used ({type(error).__name__})", ""
     else:
         return "", ""
     # Where the type is right, what else it could be is no help.
-    ranges = [one for one in found if not one["type"].endswith(("_type", "literal_error"))] or found
+    ranges = [
+        one for one in errors if not one["type"].endswith(("_type", "literal_error"))
+    ] or errors
     said = list(dict.fromkeys(_in_words(one["msg"]) for one in ranges))
     said += ["must be null"] if type(None) in get_args(annotation) else []
     choices = re.findall(r"'([^']*)'", " ".join(said))

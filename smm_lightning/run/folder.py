@@ -92,7 +92,7 @@ class RunFolder:
         finally:
             lock.release()
 
-    def require_own(self) -> None:
+    def require_same_run(self) -> None:
         """Refuse a folder that another configuration's run lies in, which ``paths.run`` can name.
 
         Raises:

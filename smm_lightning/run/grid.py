@@ -101,8 +101,8 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
         config = composed(tuple(a for a in combination if a not in set_later)).copy()
         for override in plain:
             OmegaConf.update(config, override.key_or_group, override.value())
-        own = tuple(a for a in combination if a.partition("=")[0] in axes)
-        yield Job(own, config, RunFolder(Path(config.paths.run), run_key(config)))
+        swept = tuple(a for a in combination if a.partition("=")[0] in axes)
+        yield Job(swept, config, RunFolder(Path(config.paths.run), run_key(config)))
 
 
 def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:

@@ -31,7 +31,7 @@ def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """
     after = now["class_names"]
     before = then.get("class_names", after)
-    found = []
+    changes = []
     if before != after:
         gone = [name for name in before if name not in after]
         new = [name for name in after if name not in before]
@@ -39,11 +39,11 @@ def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             f"{word} {', '.join(names)}" for word, names in (("without", gone), ("new", new))
         ]
         named = "; ".join(d for d, names in zip(details, (gone, new), strict=True) if names)
-        found.append(f"other classes ({named or 'in another order'})")
+        changes.append(f"other classes ({named or 'in another order'})")
     for split in dict.fromkeys([*then["images"], *now["images"]]):
         one, other = then["images"].get(split), now["images"].get(split)
         if one is None or other is None:
-            found.append(f"{split} is {'new' if one is None else 'gone'}")
+            changes.append(f"{split} is {'new' if one is None else 'gone'}")
         elif one["digest"] != other["digest"]:
-            found.append(f"other images in {split} ({one['images']} then, {other['images']} now)")
-    return ", ".join(found)
+            changes.append(f"other images in {split} ({one['images']} then, {other['images']} now)")
+    return ", ".join(changes)

@@ -34,7 +34,7 @@ def run_once(run: RunContext, fit: Work, images_since: Since) -> Result:
     """
     folder = run.folder
     if not run.force and not run.dry:
-        folder.require_own()
+        folder.require_same_run()
     if further_rank() or run.dry:  # the first rank holds the folder
         return run.result_of(fit())
     finished = finished_before(run, images_since)
@@ -90,7 +90,7 @@ def is_alone() -> bool:
     """Whether this process is there for one run only, and may end with it."""
     if not HydraConfig.initialized():
         return False
-    return HydraConfig.get().mode != RunMode.MULTIRUN or sweep.has_own_process()
+    return HydraConfig.get().mode != RunMode.MULTIRUN or sweep.is_alone_in_process()
 
 
 def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = [name for name in options.names if name not in folders]
     try:
         files = _files_of(names, known) if names or not folders else []
-        status = max([_own_folder(Path(folder), options) for folder in folders], default=0)
+        status = max([_inspected_folder(Path(folder), options) for folder in folders], default=0)
         findings = [_examined(file, options) for file in files]
     except UserError as error:
         for line in error.problems:
@@ -124,32 +124,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own_folder(folder: Path, options: argparse.Namespace) -> int:
+def _inspected_folder(folder: Path, options: argparse.Namespace) -> int:
     from smm_lightning.dataset import ImageFolder
     from smm_lightning.dataset.datamodule import usable_cpus
     from smm_lightning.dataset.inspection import inspect
 
-    found = inspect(ImageFolder(str(folder), groups=options.groups), usable_cpus())
-    width = max((len(name) for _, name, _ in found.rows), default=0)
-    for split, name, count in found.rows:
+    report = inspect(ImageFolder(str(folder), groups=options.groups), usable_cpus())
+    width = max((len(name) for _, name, _ in report.rows), default=0)
+    for split, name, count in report.rows:
         print(f"{split:6} {name:{width}} {count:>7,}")
-    for line in found.facts:
+    for line in report.facts:
         print(line)
-    for split, reasons in found.left_out.items():
+    for split, reasons in report.left_out.items():
         for reason, count in reasons.items():
             print(f"left out      {split}: {count} {reason}")
-    for line in found.notes:
+    for line in report.notes:
         print(f"note          {line}")
-    for line in found.problems:
+    for line in report.problems:
         print(f"wrong         {line}")
-    print("A run can use it." if not found.problems else "A run would stop, or be misled.")
-    return int(bool(found.problems))
+    print("A run can use it." if not report.problems else "A run would stop, or be misled.")
+    return int(bool(report.problems))
 
 
 def _files_of(names: list[str], known: dict[str, Path]) -> list[Path]:
-    own = [name for name in names if name.endswith((".yaml", ".yml")) and Path(name).is_file()]
+    yamls = [name for name in names if name.endswith((".yaml", ".yml")) and Path(name).is_file()]
     for name in names:
-        if name not in known and name not in own:
+        if name not in known and name not in yamls:
             raise problem("dataset", "unknown", name, did_you_mean(name, known))
     return [known.get(name, Path(name)) for name in names] or list(known.values())
 
@@ -164,10 +164,10 @@ def _examined(file: Path, options: argparse.Namespace) -> Finding:
             _download(source, options.data)
     if options.videos and source.name == "ucf101":
         with problems.caught():
-            problems.found += _extract(source, options.videos)
+            problems.lines += _extract(source, options.videos)
     with problems.caught():
         _count(finding, source, options)
-    finding.problems = problems.found + finding.problems
+    finding.problems = problems.lines + finding.problems
     return finding
 
 
@@ -182,8 +182,8 @@ def _count(finding: Finding, source: Any, options: argparse.Namespace) -> None:
     for key in _EXPECTED:
         expected = finding.facts[key]
         if finding.counts[key] != expected:
-            found = finding.counts[key]
-            finding.differences.append(f"{finding.name}: {key} {found}, in Table 6 {expected}")
+            count = finding.counts[key]
+            finding.differences.append(f"{finding.name}: {key} {count}, in Table 6 {expected}")
     if options.decode:
         for split in splits.parts().values():
             finding.problems += broken_images(split, usable_cpus())

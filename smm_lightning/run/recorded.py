@@ -48,8 +48,8 @@ def read_table(path: Path) -> list[Result]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, quoting=csv.QUOTE_NONNUMERIC))
-        found = [_nested({k: v for k, v in row.items() if v not in ("", None)}) for row in rows]
-        return [{**result, "recorded": str(path), _KEY: str(result[_KEY])} for result in found]
+        results = [_nested({k: v for k, v in row.items() if v not in ("", None)}) for row in rows]
+        return [{**result, "recorded": str(path), _KEY: str(result[_KEY])} for result in results]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         what = "cannot be read as a table of runs"
         raise problem(str(path), what, str(error), "Restore it, or delete it.") from None

@@ -123,7 +123,7 @@ def check_configuration(cfg: DictConfig, problems: Problems) -> None:
                 check_node(node, f"{name}.{key}", problems)
     _check_pairs(plain, problems)
     raw = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=False))
-    problems.found = _without_echoes(problems.found, raw)
+    problems.lines = _without_echoes(problems.lines, raw)
 
 
 def _check_pairs(plain: Mapping[str, Any], problems: Problems) -> None:

@@ -30,9 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     jobs = jobs_of([options.experiment, *options.overrides])
     rows = recorded(jobs[0].config.paths.results)
-    found = [(job, state_of(job, rows)) for job in jobs]
-    print_states(found, everything=options.all)
-    sys.exit(any(state.name != "done" for _, state in found))
+    states = [(job, state_of(job, rows)) for job in jobs]
+    print_states(states, everything=options.all)
+    sys.exit(any(state.name != "done" for _, state in states))
 
 
 def state_of(job: Job, rows: Mapping[str, Mapping[str, Any]]) -> State:
@@ -48,17 +48,17 @@ def state_of(job: Job, rows: Mapping[str, Mapping[str, Any]]) -> State:
     return State("done", f"stands in {row['recorded']}")
 
 
-def print_states(found: list[tuple[Job, State]], *, everything: bool) -> None:
+def print_states(states: list[tuple[Job, State]], *, everything: bool) -> None:
     """A line of counts, and a row for every run that is neither done nor pending.
 
     Args:
-        found: runs and their states.
+        states: runs and their states.
         everything: rows for all of them.
     """
-    counts = Counter(state.name for _, state in found)
-    print(f"{len(found)} runs: " + ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s]))
+    counts = Counter(state.name for _, state in states)
+    print(f"{len(states)} runs: " + ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s]))
     shown = [
-        (job, state) for job, state in found if everything or state.name not in ("done", "pending")
+        (job, state) for job, state in states if everything or state.name not in ("done", "pending")
     ]
     if not shown:
         return

@@ -40,7 +40,7 @@ def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
         SystemExit: If this process was asked to end; the job was asked, too, and has ended.
     """
     command = [sys.executable, "-m", "smm_lightning", "train", *overrides, "hydra.mode=RUN"]
-    environment = {**os.environ, _IN_SWEEP: str(os.getpid()), "PYTHONPATH": _own_code_first()}
+    environment = {**os.environ, _IN_SWEEP: str(os.getpid()), "PYTHONPATH": _this_code_first()}
     with (
         subprocess.Popen(  # noqa: S603 - our own program
             command, env=environment, stdin=subprocess.DEVNULL
@@ -64,13 +64,13 @@ def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
     raise RunEndedError(message)
 
 
-def _own_code_first() -> str:
+def _this_code_first() -> str:
     """Search path with this very package, which another installed checkout must not replace."""
     place = str(Path(__file__).parent.parent.parent)
     return os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def has_own_process() -> bool:
+def is_alone_in_process() -> bool:
     """Whether this job of a sweep already is alone in its process: submitit starts one for each."""
     return "SUBMITIT_EXECUTOR" in os.environ
 

@@ -174,8 +174,8 @@ def build_trainer(
     with torch.device("meta"):
         network = backbone.architecture()
     precision = precision_for("auto", torch.device(device_type(node["accelerator"])), network)
-    own = {"callbacks": list(callbacks), "loggers": list(loggers), "network_precision": precision}
-    return cast("L.Trainer", build(node, "trainer", **own))
+    parts = {"callbacks": list(callbacks), "loggers": list(loggers), "network_precision": precision}
+    return cast("L.Trainer", build(node, "trainer", **parts))
 
 
 def build_all(nodes: Node | None, group: Literal["callbacks", "logger"]) -> list[Any]:

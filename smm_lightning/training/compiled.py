@@ -50,11 +50,11 @@ class Compiled:
         """
         try:
             expected = _gradients(self.function(images), parameters)
-            found = _gradients(self(images), parameters)
+            gradients = _gradients(self(images), parameters)
         except Exception as error:  # the compiler's stages have many of their own
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
-            agreement = _agreement(found, expected)
+            agreement = _agreement(gradients, expected)
             if agreement >= _LEAST_AGREEMENT:
                 return True
             reason = f"it computes other gradients (agreement {agreement:.2f})"
@@ -90,12 +90,14 @@ def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -
 
 
 def _gradients(logits: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    found = torch.autograd.grad(logits.float().logsumexp(1).mean(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(
+        logits.float().logsumexp(1).mean(), parameters, allow_unused=True
+    )
     # Copies, because the next run of a CUDA graph writes over its results.
-    return [torch.zeros(1) if one is None else one.detach().clone() for one in found]
+    return [torch.zeros(1) if one is None else one.detach().clone() for one in gradients]
 
 
-def _agreement(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def _agreement(gradients: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Smallest cosine, or ratio of lengths, of gradients that are more than rounding errors.
 
     NaN where one is not a number.
@@ -103,7 +105,7 @@ def _agreement(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     largest = max(one.norm().item() for one in expected)
     counted = [
         pair
-        for pair in zip(found, expected, strict=True)
+        for pair in zip(gradients, expected, strict=True)
         if pair[1].norm().item() > _NEGLIGIBLE * largest
     ]
     agreements = [torch.ones(())]

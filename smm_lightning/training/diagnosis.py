@@ -48,8 +48,8 @@ def diagnose(history: Sequence[Row], classes: int) -> list[Finding]:
         history: rows of :class:`EpochRecorder`.
         classes: T.
     """
-    found = [_collapse(history, classes), _moving_mapping(history, classes)]
-    return sorted((one for one in found if one), key=lambda one: one.epoch)
+    findings = [_collapse(history, classes), _moving_mapping(history, classes)]
+    return sorted((one for one in findings if one), key=lambda one: one.epoch)
 
 
 def _collapse(history: Sequence[Row], classes: int) -> Finding | None:

@@ -41,8 +41,8 @@ class SplitMetrics(nn.Module):
 
     def of(self, split: str) -> dict[str, Metric]:
         """The metrics of a split, by name."""
-        found = {"acc": self.acc[f"of_{split}"], "loss": self.loss[f"of_{split}"]}
-        return cast("dict[str, Metric]", found)
+        metrics = {"acc": self.acc[f"of_{split}"], "loss": self.loss[f"of_{split}"]}
+        return cast("dict[str, Metric]", metrics)
 
     def update(self, split: str, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         """Add a batch.
@@ -83,5 +83,5 @@ class SplitMetrics(nn.Module):
         """
         for name, metric in self.of(split).items():
             for state, value in sums[name].items():
-                own = getattr(metric, state)
-                setattr(metric, state, value.to(own) if leads else torch.zeros_like(own))
+                current = getattr(metric, state)
+                setattr(metric, state, value.to(current) if leads else torch.zeros_like(current))

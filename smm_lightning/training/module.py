@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.dataset.batch import pair_of
 from smm_lightning.device import compiles_on, fuses_attention
-from smm_lightning.loop_batches import pair_of
 from smm_lightning.method import use_kernel
 from smm_lightning.training.compiled import Compiled, compiled_for_training
 from smm_lightning.training.finite_loss import FiniteLoss
@@ -127,8 +127,8 @@ class ReprogrammingModule(L.LightningModule):
         if self.device.type == "cpu" and self.trainer.progress_bar_callback is not None:
             # In the bar, a number makes a GPU wait for the host in every step.
             self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        share = batch.get("share", 1) if isinstance(batch, Mapping) else 1
-        return loss if share == 1 else loss * share
+        weight = batch.get("loss_weight", 1) if isinstance(batch, Mapping) else 1
+        return loss if weight == 1 else loss * weight
 
     @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

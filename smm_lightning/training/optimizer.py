@@ -272,8 +272,8 @@ def take_over(
         rate * factor(schedule.last_epoch)
         for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
     ]
-    for group, own, rate in zip(optimizer.param_groups, settings, rates, strict=True):
-        group.update({**own, "lr": rate})
+    for group, setting, rate in zip(optimizer.param_groups, settings, rates, strict=True):
+        group.update({**setting, "lr": rate})
 
 
 def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int]:

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from smm_lightning.loop_batches import pair_of
+from smm_lightning.dataset.batch import pair_of
 from smm_lightning.method import InputTransform
 
 
@@ -31,8 +31,8 @@ class PromptRecorder(Callback):
         """Once an epoch: a GPU waits for the host here."""
         if trainer.is_last_batch:
             transform = cast("Any", pl_module).classifier.input_transform
-            found = effect(transform, pair_of(batch)[0])
-            pl_module.log_dict(found, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            measured = effect(transform, pair_of(batch)[0])
+            pl_module.log_dict(measured, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
 
 @torch.no_grad()

@@ -52,15 +52,15 @@ class Provenance:
         Raises:
             UserError: A line for everything that differs.
         """
-        found, problems = checkpoint.get("identity", {}), Problems()
-        if found.get("schema") != SCHEMA:
+        then, problems = checkpoint.get("identity", {}), Problems()
+        if then.get("schema") != SCHEMA:
             what = "the checkpoint is of another version, and cannot be gone on from"
-            raise problem("ckpt_path", what, found.get("schema"), "force=true begins anew.")
-        for key, own in self._identity(classifier).items():
-            what = f"the checkpoint has another {key} than this run's {own!r}"
-            problems.require(found.get(key) == own, "ckpt_path", what, found.get(key))
+            raise problem("ckpt_path", what, then.get("schema"), "force=true begins anew.")
+        for key, now in self._identity(classifier).items():
+            what = f"the checkpoint has another {key} than this run's {now!r}"
+            problems.require(then.get(key) == now, "ckpt_path", what, then.get(key))
         training.require_continuation_of(checkpoint.get("training") or {}, problems)
-        changed = "" if problems.found else changed_images(found, self._images(classifier))
+        changed = "" if problems.lines else changed_images(then, self._images(classifier))
         if changed:
             what = f"the checkpoint was made with other images: {changed}"
             problems.add("ckpt_path", what, hint="force=true, without ckpt_path, begins anew.")

@@ -127,7 +127,7 @@ class Training:
                 f"the checkpoint was trained with by_fan_in={then} of {name}, whose state it holds"
             )
             problems.require(then == now, "ckpt_path", what, hint=f"Now it is {now}.")
-        if not ours and not problems.found:
+        if not ours and not problems.lines:
             what = "under a schedule of torch's, rates and schedule stay what they were"
             problems.require(stored == self.nodes, "ckpt_path", what)
 
@@ -137,7 +137,7 @@ def _groups(nodes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _node(nodes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found: Any = nodes
+    node: Any = nodes
     for part in name.split("."):
-        found = (found or {}).get(part)
-    return found or {}
+        node = (node or {}).get(part)
+    return node or {}

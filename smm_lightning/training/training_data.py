@@ -9,7 +9,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from smm_lightning.dataset import Batch
-from smm_lightning.loop_batches import pair_of
+from smm_lightning.dataset.batch import pair_of
 
 
 class TrainingData(Protocol):
@@ -40,17 +40,17 @@ def split_of(trainer: L.Trainer, loader: int) -> str:
 
 def counted_pairs(trainer: L.Trainer, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and targets of this epoch for counting, on the device."""
-    own = getattr(_datamodule(trainer), "mapping_batches", None)
+    asked = getattr(_datamodule(trainer), "mapping_batches", None)
     loader: Any = trainer.train_dataloader or ()
-    batches = own(device) if own else (move_data_to_device(batch, device) for batch in loader)
+    batches = asked(device) if asked else (move_data_to_device(batch, device) for batch in loader)
     for batch in batches:
         yield pair_of(batch)
 
 
 def full_batches(trainer: L.Trainer) -> set[int]:
     """See :meth:`TrainingData.full_batches`."""
-    own = getattr(_datamodule(trainer), "full_batches", None)
-    return own() if own else set()
+    asked = getattr(_datamodule(trainer), "full_batches", None)
+    return asked() if asked else set()
 
 
 def _datamodule(trainer: L.Trainer) -> TrainingData | None:

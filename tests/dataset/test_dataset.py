@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from smm_lightning.dataset import Digits, ImageDataModule, ImageFolder
-from smm_lightning.dataset.augmentation import PRESETS, Augmentation, random_bits, windows
+from smm_lightning.dataset.augmentation import PRESETS, Augmentation, crop_indices, random_bits
 from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.dataset.subsets import Subset, held_out
 from smm_lightning.errors import UserError
@@ -67,19 +67,21 @@ def test_digits_are_split_once_and_for_all():
 def test_augmentation_depends_on_seed_epoch_and_index_alone():
     index = torch.arange(100, 164)
     recipe = Augmentation(margin=8, flip=True)
-    rows, columns = windows(index, 12, recipe, seed=1, epoch=2)
+    rows, columns = crop_indices(index, 12, recipe, seed=1, epoch=2)
     assert rows.shape == columns.shape == (64, 12)
     order = torch.randperm(64)
     for part in order.split(7):
-        for one, other in zip(windows(index[part], 12, recipe, 1, 2), (rows, columns), strict=True):
+        for one, other in zip(
+            crop_indices(index[part], 12, recipe, 1, 2), (rows, columns), strict=True
+        ):
             assert torch.equal(one, other[part])
     for seed, epoch in ((1, 3), (2, 2)):
-        assert not torch.equal(windows(index, 12, recipe, seed, epoch)[0], rows)
+        assert not torch.equal(crop_indices(index, 12, recipe, seed, epoch)[0], rows)
 
 
 def test_windows_lie_inside_and_reach_every_border():
     recipe = Augmentation(margin=8, flip=True)
-    rows, columns = windows(torch.arange(2000), 12, recipe, seed=0, epoch=0)
+    rows, columns = crop_indices(torch.arange(2000), 12, recipe, seed=0, epoch=0)
     for lines in (rows, columns):
         assert (lines.min().item(), lines.max().item()) == (0, 19)
         assert torch.equal((lines[:, 1:] - lines[:, :-1]).abs(), torch.ones(2000, 11).long())
@@ -116,7 +118,7 @@ def test_crops_and_flips_are_those_of_every_version(seed, epoch, stream, bits):
 def test_presets():
     assert PRESETS["paper"] == Augmentation(margin=32, flip=True)
     assert PRESETS["no_flip"] == Augmentation(margin=32, flip=False)
-    rows, columns = windows(torch.arange(2), 8, PRESETS["none"], 0, 0)
+    rows, columns = crop_indices(torch.arange(2), 8, PRESETS["none"], 0, 0)
     assert torch.equal(rows, torch.arange(8).expand(2, 8))
     assert torch.equal(columns, rows)
 
@@ -167,7 +169,7 @@ def test_shares_make_the_mean_over_ranks_a_mean_over_samples(world):
     ]
     values = torch.rand(23, dtype=torch.double)
     for draws in zip(*samplers, strict=True):
-        means = [draw.share * values[draw.positions].mean() for draw in draws]
+        means = [draw.loss_weight * values[draw.positions].mean() for draw in draws]
         whole = values[flat(draw.positions for draw in draws)].mean()
         assert sum(means) / world == pytest.approx(whole.item())
 
@@ -190,8 +192,8 @@ def test_workers_change_nothing(folder, datamodule):
         data.teardown("fit")
     assert len(found[0]) == 6
     for one, other in zip(*found, strict=True):
-        assert one.keys() == other.keys() == {"image", "target", "index", "share"}
-        assert one["share"] == other["share"] == 1
+        assert one.keys() == other.keys() == {"image", "target", "index", "loss_weight"}
+        assert one["loss_weight"] == other["loss_weight"] == 1
         assert all(torch.equal(one[key], other[key]) for key in ("image", "target", "index"))
 
 
@@ -226,8 +228,8 @@ def test_a_gpu_gets_larger_batches_and_workers_where_it_does_not_hold_the_images
     ]
     data = datamodule(ImageFolder(str(folder)), residency="disk", num_workers=1)
     assert data.train_dataloader().num_workers == 1
-    data._resident = {"train": torch.zeros(1)}
-    data._loaders, data.num_workers = {}, None
+    data = datamodule(ImageFolder(str(folder)), residency="disk")
+    data._loaders.resident = {"train": torch.zeros(1)}
     assert data.train_dataloader().num_workers == 0
 
 

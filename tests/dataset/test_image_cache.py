@@ -327,5 +327,5 @@ def test_residency_changes_nothing(residency, tmp_path):
         return list(data.mapping_batches(torch.device("cpu")))
 
     for one, other in zip(batches("disk"), batches(residency), strict=True):
-        assert one["share"] == other["share"]
+        assert one["loss_weight"] == other["loss_weight"]
         assert all(torch.equal(one[key], other[key]) for key in ("image", "target", "index"))

@@ -10,7 +10,7 @@ from torchvision import transforms
 from torchvision.transforms import functional as published
 
 from smm_lightning.dataset import ImageDataModule, ImageFolder
-from smm_lightning.dataset.augmentation import PRESETS, random_bits, windows
+from smm_lightning.dataset.augmentation import PRESETS, crop_indices, random_bits
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import ArraySplit, Splits
@@ -136,7 +136,7 @@ def test_resize_is_pils_bit_for_bit(source, target):
     generator = torch.Generator().manual_seed(source * 1000 + target)
     images = torch.randint(0, 256, (3, source, source, 3), dtype=torch.uint8, generator=generator)
     images[0] = (images[0] > 127) * 255  # the largest steps
-    rows, columns = windows(torch.arange(3), target, PRESETS["none"], 0, 0)
+    rows, columns = crop_indices(torch.arange(3), target, PRESETS["none"], 0, 0)
     made = resize(images, rows, columns, target)
     for image, ours in zip(images, made, strict=True):
         pil = Image.fromarray(image.numpy()).resize((target, target), Image.Resampling.BILINEAR)

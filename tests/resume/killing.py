@@ -1,7 +1,6 @@
 """Runs in processes that are killed, forked from a server that has the libraries loaded."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -16,14 +15,13 @@ import smm_lightning.training.assembly  # noqa: F401 - loaded once, in the serve
 from smm_lightning import train as entry
 from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.run.checkpoint import read_checkpoint
+from tests.programs import WARM
 
 BASE = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=120", "dataset.test_images=60"),
     *("dataset.batch_size=20", "epochs=5", "dataset.augmentation=paper", "threads=1"),
     "recipe=paper",  # whose mapping moves in every epoch
 )
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.resume.killing"])
 
 
 def composed(overrides):
@@ -39,7 +37,7 @@ def _work(overrides, derived, log):
 
 
 def start(overrides, log, *, derived=True):
-    process = _CONTEXT.Process(target=_work, args=(overrides, derived, str(log)))
+    process = WARM.Process(target=_work, args=(overrides, derived, str(log)))
     process.start()
     return process
 

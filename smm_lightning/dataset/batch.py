@@ -1,7 +1,7 @@
-"""What a training loop of one's own hands over, checked: a wrong batch trains something else."""
+"""A batch: ours, and what a training loop of one's own hands over, checked."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,6 +11,23 @@ from smm_lightning.errors import problem
 _IMAGE_KEYS = ("image", "images", "pixel_values")
 _TARGET_KEYS = ("target", "targets", "label", "labels")
 _ROUNDING = 1e-3  # beyond [0, 1] that resizing may leave
+
+
+class Batch(TypedDict):
+    """What the training loop gets from our datamodule, on the device.
+
+    Attributes:
+        image: (B, 3, size, size) float32 in [0, 1], cropped and flipped.
+        target: (B,) int64.
+        index: (B,) int64, the samples' numbers in their split.
+        loss_weight: what the loss is multiplied with, so that the mean over ranks is the mean over
+            samples.
+    """
+
+    image: Tensor
+    target: Tensor
+    index: Tensor
+    loss_weight: float
 
 
 def checked_batches(
@@ -28,12 +45,12 @@ def checked_batches(
     """
     if not isinstance(batches, Iterable):
         raise problem("batches", "must be a loader, or a list of batches", type(batches).__name__)
-    found = False
+    any_batch = False
     for batch in batches:
-        found = True
+        any_batch = True
         images, targets = pair_of(batch)
         yield checked_images(images, size), checked_targets(targets, len(images), classes)
-    if not found:
+    if not any_batch:
         again = iter(batches) is batches
         hint = "An iterator is used up after one pass: hand over the loader itself, or a list."
         raise problem("batches", "holds no batch", hint=hint if again else "")
