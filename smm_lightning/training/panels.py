@@ -9,11 +9,9 @@ import torch
 from annotated_types import Ge, Le
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 from typing_extensions import override
 
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
@@ -225,10 +223,18 @@ def _answers(trainer: L.Trainer, module: Any) -> tuple[Tensor, Tensor]:
 
 def confusion_figure(outcome: Outcome) -> Figure:
     """Confusions as shares of the true class, with names where they can be read."""
-    count = len(outcome.names)
-    metric = MulticlassConfusionMatrix(count, normalize="true")
-    metric.update(outcome.predicted, outcome.targets)
-    labels = outcome.names if count <= _MOST_NAMES else None
-    figure, _ = metric.plot(add_text=count <= _MOST_NUMBERS, labels=labels)
-    plt.close(figure)  # else pyplot would keep it
-    return cast("Figure", figure)
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    count, figure = len(outcome.names), Figure(layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        outcome.targets.numpy(),
+        outcome.predicted.numpy(),
+        labels=range(count),
+        display_labels=outcome.names if count <= _MOST_NAMES else None,
+        normalize="true",
+        include_values=count <= _MOST_NUMBERS,
+        values_format=".2f",
+        xticks_rotation=60,
+        ax=figure.subplots(),
+    )
+    return figure

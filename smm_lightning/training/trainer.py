@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import lightning as L
@@ -72,38 +73,11 @@ _EXPECTED_WARNINGS = (
 )
 
 
-def make_trainer(
-    *,
-    callbacks: Sequence[Callback],
-    loggers: Sequence[Logger],
-    network_precision: str,
-    accelerator: str = "auto",
-    devices: Annotated[int, Ge(-1), Le(1024)] | str | list[int] = 1,
-    num_nodes: Count = 1,
-    strategy: str = "auto",
-    precision: Precision = "auto",
-    max_epochs: Count = 1,
-    check_val_every_n_epoch: Count = 1,
-    limit_train_batches: Batches | None = None,
-    limit_val_batches: Batches | None = None,
-    limit_test_batches: Batches | None = None,
-    fast_dev_run: bool | Count = False,
-    max_time: str | None = None,
-    gradient_clip_val: Annotated[float, Gt(0)] | None = None,
-    gradient_clip_algorithm: Literal["norm", "value"] | None = None,
-    deterministic: bool | Literal["warn"] = False,
-    benchmark: bool = True,
-    detect_anomaly: bool = False,
-    profiler: Literal["simple", "advanced", "pytorch"] | None = None,
-    enable_model_summary: bool = False,
-    **options: Any,
-) -> L.Trainer:
-    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere.
+@dataclass(kw_only=True)
+class Settings:
+    """What ``conf/trainer`` sets, and what is allowed; the names are Lightning's.
 
-    Args:
-        callbacks: of the run.
-        loggers: likewise; none is fine.
-        network_precision: what ``auto`` stands for.
+    Attributes:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps``, ...
         devices: how many, or which.
         num_nodes: machines.
@@ -123,49 +97,56 @@ def make_trainer(
         detect_anomaly: find the operation that a NaN came from.
         profiler: where the time goes.
         enable_model_summary: print a table of the layers.
-        options: any other of ``lightning.pytorch.Trainer``.
+    """
+
+    accelerator: str = "auto"
+    devices: Annotated[int, Ge(-1), Le(1024)] | str | list[int] = 1
+    num_nodes: Count = 1
+    strategy: str = "auto"
+    precision: Precision = "auto"
+    max_epochs: Count = 1
+    check_val_every_n_epoch: Count = 1
+    limit_train_batches: Batches | None = None
+    limit_val_batches: Batches | None = None
+    limit_test_batches: Batches | None = None
+    fast_dev_run: bool | Count = False
+    max_time: str | None = None
+    gradient_clip_val: Annotated[float, Gt(0)] | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    deterministic: bool | Literal["warn"] = False
+    benchmark: bool = True
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    enable_model_summary: bool = False
+
+
+def make_trainer(
+    *,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    network_precision: str,
+    **options: Any,
+) -> L.Trainer:
+    """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere.
+
+    Args:
+        callbacks: of the run.
+        loggers: likewise; none is fine.
+        network_precision: what ``precision=auto`` stands for.
+        options: fields of :class:`Settings`, and any other of ``lightning.pytorch.Trainer``.
 
     Raises:
         UserError: If Lightning refuses an option, or a run sets it itself.
     """
-    _check(options, max_time)
-    if gradient_clip_algorithm is not None and gradient_clip_val is None:
-        what, hint = "has no value to clip at", "Use trainer.gradient_clip_val=<number>."
-        raise problem("trainer.gradient_clip_algorithm", what, gradient_clip_algorithm, hint)
-    for callback in callbacks:
-        if isinstance(callback, _REFUSED_CALLBACKS):
-            what = "changes batches, rates or weights, which a run has its own ways for"
-            raise problem("callbacks", what, type(callback).__name__)
+    settings = Settings(**{k: v for k, v in options.items() if k in Settings.__annotations__})
+    others = {name: value for name, value in options.items() if not hasattr(settings, name)}
+    _check(settings, others, callbacks)
     _silence_lightning()
     on_terminal = sys.stdout.isatty()
     bar = [RichProgressBar(leave=False)] if on_terminal else []
-    chosen = network_precision if precision == "auto" else str(precision)
-    chosen = PRECISIONS.get(chosen, chosen)
-    on_cpu = accelerator in ("auto", "cpu") and device_type(accelerator) == "cpu"
-    if chosen == "16-mixed" and on_cpu:  # Lightning would take bfloat16
-        hint = "Use 32-true or bf16-mixed."
-        raise problem("trainer.precision", "CPUs have no float16 autocast", precision, hint)
+    given = {**asdict(settings), "precision": _precision(settings, network_precision), **others}
     try:
         return L.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-            precision=chosen,  # type: ignore[arg-type]
-            max_epochs=max_epochs,
-            check_val_every_n_epoch=check_val_every_n_epoch,
-            limit_train_batches=limit_train_batches,
-            limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches,
-            fast_dev_run=fast_dev_run,
-            max_time=max_time,
-            gradient_clip_val=gradient_clip_val,
-            gradient_clip_algorithm=gradient_clip_algorithm,
-            deterministic=deterministic,
-            benchmark=benchmark,
-            detect_anomaly=detect_anomaly,
-            profiler=profiler,
-            enable_model_summary=enable_model_summary,
             callbacks=[*callbacks, *bar],
             logger=list(loggers) or False,
             plugins=[AtomicCheckpointIO(), *_slurm()],
@@ -174,14 +155,15 @@ def make_trainer(
             enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
             num_sanity_val_steps=0,  # ILM has no mapping before the first epoch begins
             use_distributed_sampler=False,  # ours splits every batch among the ranks
-            **options,
+            **given,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise problem("trainer", f"Lightning refuses it ({reason})") from error
 
 
-make_trainer.options_of = L.Trainer  # type: ignore[attr-defined]
+make_trainer.options_of = Settings  # type: ignore[attr-defined]
+Settings.options_of = L.Trainer  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -206,16 +188,37 @@ def device_type(accelerator: str) -> str:
     return "cpu" if kind == "cuda" and not torch.cuda.is_available() else kind
 
 
-def _check(options: dict[str, Any], max_time: str | None) -> None:
+def _precision(settings: Settings, network_precision: str) -> str:
+    """Lightning's name of the precision."""
+    chosen = network_precision if settings.precision == "auto" else str(settings.precision)
+    chosen = PRECISIONS.get(chosen, chosen)
+    accelerator = settings.accelerator
+    on_cpu = accelerator in ("auto", "cpu") and device_type(accelerator) == "cpu"
+    if chosen == "16-mixed" and on_cpu:  # Lightning would take bfloat16
+        hint = "Use 32-true or bf16-mixed."
+        what = "CPUs have no float16 autocast"
+        raise problem("trainer.precision", what, settings.precision, hint)
+    return chosen
+
+
+def _check(settings: Settings, others: dict[str, Any], callbacks: Sequence[Callback]) -> None:
     problems = Problems()
-    for name in options.keys() & _REFUSED.keys():
-        problems.add(f"trainer.{name}", "is not for runs", options[name], _REFUSED[name])
-    if max_time is not None and not any(digit in max_time for digit in "123456789"):
-        problems.add("trainer.max_time", "must be DD:HH:MM:SS above 0", max_time)
+    for name in others.keys() & _REFUSED.keys():
+        problems.add(f"trainer.{name}", "is not for runs", others[name], _REFUSED[name])
+    if settings.max_time is not None and not any(d in settings.max_time for d in "123456789"):
+        problems.add("trainer.max_time", "must be DD:HH:MM:SS above 0", settings.max_time)
     for name in sorted(name for name in os.environ if name.startswith("PL_TRAINER_")):
         # Lightning would take them as arguments, past the run's key.
         hint = "Unset it; use trainer.<field>."
         problems.add(name, "changes the trainer unseen", os.environ[name], hint)
+    algorithm = settings.gradient_clip_algorithm
+    if algorithm is not None and settings.gradient_clip_val is None:
+        what, hint = "has no value to clip at", "Use trainer.gradient_clip_val=<number>."
+        problems.add("trainer.gradient_clip_algorithm", what, algorithm, hint)
+    for callback in callbacks:
+        if isinstance(callback, _REFUSED_CALLBACKS):
+            what = "changes batches, rates or weights, which a run has its own ways for"
+            problems.add("callbacks", what, type(callback).__name__)
     problems.raise_if_any()
 
 
