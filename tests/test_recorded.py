@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from smm_lightning.errors import UserError
-from smm_lightning.run.recorded import read_table, record, recorded
+from smm_lightning.run.recorded import Tables, read_table, record
 from tests.programs import run_program, run_verb
 from tests.report.made_up import result
 from tests.test_sweep import TINY, states
@@ -22,7 +22,7 @@ def finished(key="0123e456", accuracy=0.1 + 0.2, **changes):
 def test_what_a_table_needs_comes_back_as_it_was(tmp_path):
     diagnosis = [{"kind": "mapping", "epoch": 3, "value": 4.0}]
     assert record(tmp_path / "deep/grid.csv", [finished(diagnosis=diagnosis, compiled=False)]) == 1
-    (row,) = recorded(tmp_path / "deep").values()
+    (row,) = Tables(tmp_path / "deep").rows.values()
     assert row["recorded"] == str(tmp_path / "deep/grid.csv")
     assert row["run_key"] == "0123e456"  # which is no number
     assert row["test/acc_last"] == 0.1 + 0.2
@@ -43,13 +43,14 @@ def test_a_run_has_one_row_and_other_rows_stay(tmp_path):
     assert record(table, [*read_table(table), finished("a", 0.1, diagnosis=ill)]) == 2
     assert table.read_bytes() == before
     assert record(table, [finished("b", 0.2, **{"val/acc": 0.5}), finished("a", 0.4)]) == 3
-    found = {key: row["test/acc_last"] for key, row in recorded(tmp_path).items()}
+    found = {key: row["test/acc_last"] for key, row in Tables(tmp_path).rows.items()}
     assert found == {"a": 0.4, "b": 0.2, "c": 0.3}
-    assert recorded(tmp_path)["c"]["device"] == "cuda: X, 80 GB"
+    assert Tables(tmp_path).rows["c"]["device"] == "cuda: X, 80 GB"
 
 
 def test_without_tables_nothing_is_recorded(tmp_path):
-    assert recorded(None) == recorded(tmp_path) == recorded(tmp_path / "absent") == {}
+    for folder in (None, tmp_path, tmp_path / "absent"):
+        assert Tables(folder).rows == {}
 
 
 @pytest.mark.parametrize(
@@ -60,11 +61,15 @@ def test_without_tables_nothing_is_recorded(tmp_path):
         b"key,accuracy\nab,0.5\n",
         b'"accuracy"\n0.5\n',
         b'"run_key","seed"\n"ab",zero\n',
+        b'"run_key","seed"\n"ab",0\n',
+        b'"run_key"\n"ab","more"\n',
+        b'"run_key","config"\n"ab"\n',
+        b'"a","a.b"\n1,2\n',
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path, content):
     (tmp_path / "grid.csv").write_bytes(content)
-    for reading in (lambda: recorded(tmp_path), lambda: record(tmp_path / "grid.csv", [])):
+    for reading in (lambda: Tables(tmp_path).rows, lambda: record(tmp_path / "grid.csv", [])):
         with pytest.raises(UserError, match=re.escape(str(tmp_path / "grid.csv"))) as error:
             reading()
         assert len(error.value.problems) == 1

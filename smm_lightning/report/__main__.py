@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import UserError
 from smm_lightning.files import write_atomically
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -20,7 +20,7 @@ from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.report.tables import Layout, tables_of
 from smm_lightning.run.identity import identity
 from smm_lightning.run.look import Look
-from smm_lightning.run.recorded import record, recorded
+from smm_lightning.run.recorded import Tables
 
 
 def main() -> None:
@@ -46,7 +46,8 @@ def main() -> None:
         grid = grid_of(options.what, options.overrides)
         runs, layout, root = grid.runs, grid.layout, grid.root
         if options.record:
-            grid.record(options.what)
+            finished = [run.result for run in grid.runs if run.result is not None]
+            print(grid.tables.record(options.what, finished))
     folder = write_report(title, runs, layout, folder_of(root, title))
     print((folder / "report.md").read_text())
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
@@ -73,25 +74,13 @@ class Grid:
         runs: finished and missing, in the order in which they are started.
         layout: of its tables.
         root: the folder of the runs.
-        tables: the folder of the tables of finished grids, if there is one.
+        tables: of finished grids.
     """
 
     runs: list[Run]
     layout: Layout
     root: Path
-    tables: Path | None
-
-    def record(self, experiment: str) -> None:
-        """Put the finished runs into the table of the experiment.
-
-        Raises:
-            UserError: If there is no folder for tables, or the table there cannot be read.
-        """
-        if self.tables is None:
-            raise problem("paths.results", "must name a folder for --record", None)
-        path = self.tables / f"{experiment}.csv"
-        finished = [run.result for run in self.runs if run.result is not None]
-        print(f"{path}: {record(path, finished)} runs")
+    tables: Tables
 
 
 def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
@@ -111,17 +100,16 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
     settings = setting_fields(layout.paper) if layout.paper else []
     looks = [f"method.look.{name}" for name in Look.__dataclass_fields__]
     wanted = distinct([*layout.fields, *settings, *looks, "seed"])
-    rows, runs = recorded(first.paths.results), []
+    tables, runs = jobs[0].tables, []
     for job in jobs:
         result = job.run.result()
-        if result is None and (row := rows.get(job.run.key)):
+        if result is None and (row := tables.rows.get(job.run.key)):
             settled = identity(job.config)
             result = {**row, "identity": settled, "config": {**row["config"], **settled}}
         values = dict(flattened(result["config"])) if result else {}
         settings_of_job = {field: job.value(field) for field in wanted}
         runs.append(Run(job.run.path, {**values, **settings_of_job}, result))
-    tables = first.paths.results
-    return Grid(runs, layout, jobs[0].run.path.parent, tables and Path(str(tables)))
+    return Grid(runs, layout, jobs[0].run.path.parent, tables)
 
 
 def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) -> Path:

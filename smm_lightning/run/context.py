@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.identity import identity, run_key, run_name
-from smm_lightning.run.recorded import recorded
+from smm_lightning.run.recorded import Tables
 from smm_lightning.run.result import Objective, environment
 
 Result = dict[str, Any]
@@ -46,7 +46,7 @@ class RunContext:
         Raises:
             UserError: If one of them cannot be read.
         """
-        return recorded(self._config.paths.get("results")).get(self.folder.key)
+        return Tables(self._config.paths.get("results")).rows.get(self.folder.key)
 
     def result_of(self, outcome: Result) -> Result:
         """The content of ``result.json``.

@@ -24,6 +24,7 @@ from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run.identity import run_key
+from smm_lightning.run.recorded import Tables
 
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
 
@@ -41,6 +42,11 @@ class Job:
     overrides: tuple[str, ...]
     config: DictConfig
     run: RunFolder
+
+    @property
+    def tables(self) -> Tables:
+        """Of finished grids, in which it may stand."""
+        return Tables(self.config.paths.results)
 
     def value(self, field: str) -> Any:
         """Of a dotted field; ``None`` where this run has no such field."""

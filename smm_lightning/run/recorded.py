@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from smm_lightning.run.result import epochs_of
 Result = dict[str, Any]
 _KEY = "run_key"
 _GROUPS = ("dataset", "method", "backbone", "mapping", "recipe")  # whose choice a row names
+# What a report asks of every run.
+_REQUIRED = (
+    *(_KEY, "run_name", "seed", "epochs", "device", "precision", "best/selected_on"),
+    *(f"config.{group}.name" for group in _GROUPS[:-1]),
+    "environment.versions.torch",
+)
 # Of what is nested in a result: the parts that a table or its notes need.
 _NESTED = {
     "data/images": None,
@@ -26,17 +33,37 @@ _NESTED = {
 }
 
 
-def recorded(folder: Path | str | int | None) -> dict[str, Result]:
-    """Results by their run keys, of all tables in a folder; each names its table as ``recorded``.
+class Tables:
+    """The tables in a folder.
 
     Args:
-        folder: of the tables; without one, or without tables in it, there are no results.
-
-    Raises:
-        UserError: If a file there is no such table.
+        folder: of them; without one there are no results.
     """
-    tables = sorted(Path(str(folder)).glob("*.csv")) if folder not in (None, "") else []
-    return {result[_KEY]: result for path in tables for result in read_table(path)}
+
+    def __init__(self, folder: Path | str | int | None) -> None:
+        self.folder = None if folder in (None, "") else Path(str(folder))
+
+    @cached_property
+    def rows(self) -> dict[str, Result]:
+        """Results by their run keys; each names its table as ``recorded``.
+
+        Raises:
+            UserError: If a file there is no such table.
+        """
+        paths = [] if self.folder is None else sorted(self.folder.glob("*.csv"))
+        return {result[_KEY]: result for path in paths for result in read_table(path)}
+
+    def record(self, grid: str, results: Iterable[Mapping[str, Any]]) -> str:
+        """Put results into the table of a grid, and say so.
+
+        Raises:
+            UserError: If there is no folder, or a file that is no such table.
+            OSError: If it cannot be written.
+        """
+        if self.folder is None:
+            raise problem("paths.results", "must name a folder for --record", None)
+        path = self.folder / f"{grid}.csv"
+        return f"{path}: {record(path, results)} runs"
 
 
 def read_table(path: Path) -> list[Result]:
@@ -47,12 +74,28 @@ def read_table(path: Path) -> list[Result]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, quoting=csv.QUOTE_NONNUMERIC))
-        results = [_nested({k: v for k, v in row.items() if v not in ("", None)}) for row in rows]
-        return [{**result, "recorded": str(path), _KEY: str(result[_KEY])} for result in results]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+            rows = list(csv.DictReader(file, quoting=csv.QUOTE_NONNUMERIC, strict=True))
+        return [{**_result(row), "recorded": str(path)} for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
         what = "cannot be read as a table of runs"
         raise problem(str(path), what, str(error), "Restore it, or delete it.") from None
+
+
+def _result(row: Mapping[str, Any]) -> Result:
+    """Of a row.
+
+    Raises:
+        ValueError: If a cell has no column, or a column that every run has is missing.
+    """
+    if None in row:
+        message = "a row has more cells than there are columns"
+        raise ValueError(message)
+    filled = {name: value for name, value in row.items() if value not in ("", None)}
+    if missing := [name for name in _REQUIRED if name not in filled]:
+        message = f"a row has no {missing[0]}"
+        raise ValueError(message)
+    result = _nested(filled)
+    return {**result, _KEY: str(result[_KEY])}
 
 
 def record(path: Path, results: Iterable[Mapping[str, Any]]) -> int:
@@ -118,5 +161,8 @@ def _nested(row: Mapping[str, Any]) -> Result:
         node = result
         for part in path:
             node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                message = f"the column {name} lies in another one"
+                raise ValueError(message)
         node[leaf] = int(value) if isinstance(value, float) and value.is_integer() else value
     return {**result, "diagnosis": json.loads(result.get("diagnosis", "null"))}

@@ -16,7 +16,6 @@ from rich.table import Table
 
 from smm_lightning.run.folder import STATES, State
 from smm_lightning.run.grid import Job, jobs_of
-from smm_lightning.run.recorded import recorded
 
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     options = parser.parse_args()
     jobs = jobs_of([options.experiment, *options.overrides])
-    rows = recorded(jobs[0].config.paths.results)
+    rows = jobs[0].tables.rows
     states = [(job, state_of(job, rows)) for job in jobs]
     print_states(states, everything=options.all)
     sys.exit(any(state.name != "done" for _, state in states))
@@ -40,7 +39,7 @@ def state_of(job: Job, rows: Mapping[str, Mapping[str, Any]]) -> State:
 
     Args:
         job: the run.
-        rows: see :func:`recorded`.
+        rows: see :class:`Tables`.
     """
     state, row = job.run.state(), rows.get(job.run.key)
     if row is None or state.name != "pending":
