@@ -18,6 +18,8 @@ _GTSRB_FINAL = (
 )
 
 _TRAINING_SETS = {"final": "GTSRB/Final_Training/Images", "torchvision": "GTSRB/Training"}
+# Names of the signs in the order of the class numbers, a line each.
+_SIGNS = Path(__file__).with_name("traffic_signs.txt").read_text(encoding="utf-8").splitlines()
 _CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "gtsrb": "GTSRB"}
 
 
@@ -180,7 +182,7 @@ class TrafficSigns(Source):
             train=images_by_class("gtsrb/train", folder, classes),
             test=_from_csv(next(path for path in answers if path.exists()), hint),
             val=None,
-            class_names=[*SIGNS, *classes[len(SIGNS) :]][: len(classes)],
+            class_names=[*_SIGNS, *classes[len(_SIGNS) :]][: len(classes)],
         )
 
     def download(self) -> None:
@@ -214,45 +216,3 @@ def _from_csv(answers: Path, hint: str) -> FileSplit:
 
 def _hint(name: str, url: str) -> str:
     return f"`smm prepare {name} --download` fetches the files ({url})."
-
-
-SIGNS = (
-    *(f"speed limit {limit} km/h" for limit in (20, 30, 50, 60, 70, 80)),
-    "end of speed limit 80 km/h",
-    "speed limit 100 km/h",
-    "speed limit 120 km/h",
-    "no passing",
-    "no passing for vehicles over 3.5 t",
-    "right of way at the next crossing",
-    "priority road",
-    "yield",
-    "stop",
-    "no vehicles",
-    "no vehicles over 3.5 t",
-    "no entry",
-    "general caution",
-    "dangerous curve to the left",
-    "dangerous curve to the right",
-    "double curve",
-    "bumpy road",
-    "slippery road",
-    "road narrows on the right",
-    "road work",
-    "traffic signals",
-    "pedestrians",
-    "children crossing",
-    "bicycles crossing",
-    "beware of ice or snow",
-    "wild animals crossing",
-    "end of all limits",
-    "turn right ahead",
-    "turn left ahead",
-    "ahead only",
-    "straight or right",
-    "straight or left",
-    "keep right",
-    "keep left",
-    "roundabout",
-    "end of no passing",
-    "end of no passing for vehicles over 3.5 t",
-)

@@ -1,16 +1,14 @@
 """SMM against each baseline, run by run: same dataset, same seed."""
 
-import statistics
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import pandas as pd
 from scipy.stats import t
 
-from smm_lightning.report.tables import Key, Table
+from smm_lightning.report.tables import Table
 
 OURS = "smm"
+_METHOD = "method.name"
 _LEVEL = 0.95
 
 
@@ -29,8 +27,8 @@ class Comparison:
         pairs: of runs.
     """
 
-    ours: Key
-    theirs: Key
+    ours: str
+    theirs: str
     mean: float
     over_rows: tuple[float, float] | None
     over_seeds: tuple[float, float] | None
@@ -39,62 +37,45 @@ class Comparison:
     pairs: int
 
 
-def comparisons(table: Table) -> list[Comparison]:
+def compare_methods(table: Table) -> list[Comparison]:
     """Every pair of columns that differs in the method alone, one of them being SMM."""
-    if "method.name" not in table.column_fields or not table.metric.highest:
+    fields = table.columns_by_field
+    if not table.metric.highest or any(_METHOD not in names for names in fields.values()):
         return []
-    place = table.column_fields.index("method.name")
+    values = table.runs.pivot_table("value", ["row", "seed"], "column", sort=False)
     compared = []
-    for ours in (c for c in table.columns if c[place] == OURS):
-        for theirs in (c for c in table.columns if c[place] != OURS):
-            # What follows a method's name may be a setting that the baseline does not have.
-            alike = ours[:place] == theirs[:place] and theirs[place + 1 :] in (
-                (),
-                ours[place + 1 :],
-            )
-            differences = _differences(table, ours, theirs)
-            if alike and differences:
+    for ours in (column for column in values if fields[column][_METHOD] == OURS):
+        for theirs in (column for column in values if fields[column][_METHOD] != OURS):
+            differences = (values[ours] - values[theirs]).dropna()
+            # A baseline may lack a setting of SMM's, such as its patch size.
+            shared = fields[ours].items() - {(_METHOD, OURS)}
+            alike = fields[theirs].items() - {(_METHOD, fields[theirs][_METHOD])} <= shared
+            if alike and len(differences):
                 compared.append(_compare(ours, theirs, differences))
     return compared
 
 
-def _differences(table: Table, ours: Key, theirs: Key) -> dict[Key, dict[Any, float]]:
-    """By row and seed, in the unit shown, of runs that both columns have."""
-    differences: dict[Key, dict[Any, float]] = {}
-    for row in table.rows:
-        if (row, ours) in table.cells and (row, theirs) in table.cells:
-            mine, other = table.cells[row, ours].values, table.cells[row, theirs].values
-            if both := mine.keys() & other.keys():
-                differences[row] = {
-                    seed: mine[seed] - other[seed] for seed in sorted(both, key=str)
-                }
-    return differences
-
-
-def _compare(ours: Key, theirs: Key, differences: dict[Key, dict[Any, float]]) -> Comparison:
-    of_rows = [statistics.fmean(by_seed.values()) for by_seed in differences.values()]
-    by_seed: dict[Any, list[float]] = defaultdict(list)
-    for row in differences.values():
-        for seed, difference in row.items():
-            by_seed[seed].append(difference)
+def _compare(ours: str, theirs: str, differences: "pd.Series[float]") -> Comparison:
+    """Of differences by row and seed."""
+    of_rows = differences.groupby("row", sort=False).mean()
     # A seed that misses a row would compare other rows: it takes no part.
-    of_seeds = [statistics.fmean(v) for v in by_seed.values() if len(v) == len(differences)]
+    of_seeds = differences.unstack("row").dropna().mean(axis=1)
     return Comparison(
         ours,
         theirs,
-        statistics.fmean(of_rows),
+        float(of_rows.mean()),
         _interval(of_rows),
         _interval(of_seeds),
-        sum(difference > 0 for difference in of_rows),
+        int((of_rows > 0).sum()),
         len(of_rows),
-        sum(len(row) for row in differences.values()),
+        len(differences),
     )
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float] | None:
+def _interval(values: "pd.Series[float]") -> tuple[float, float] | None:
     """Student's t interval of the mean."""
     if len(values) <= 1:
         return None
-    mean, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+    mean, error = float(values.mean()), float(values.std()) / len(values) ** 0.5
     half = float(t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * error
     return mean - half, mean + half

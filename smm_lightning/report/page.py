@@ -9,8 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from smm_lightning.report.comparison import comparisons
-from smm_lightning.report.render import COMPARED, Report, compared_row, heading, label, shown_rows
+from smm_lightning.report.comparison import compare_methods
+from smm_lightning.report.render import COMPARED, Report, compared_row, heading, shown_rows
 from smm_lightning.report.runs import Run
 
 _WIDE = 1.4  # times as wide as high
@@ -33,9 +33,9 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
         tables=[
             {
                 "heading": heading(table),
-                "columns": [label(column) for column in table.columns],
+                "columns": table.columns,
                 "rows": shown_rows(table),
-                "comparison": [compared_row(pictures) for pictures in comparisons(table)],
+                "comparison": [compared_row(pictures) for pictures in compare_methods(table)],
             }
             for table in report.tables
         ],

@@ -1,12 +1,14 @@
 """Tables as Markdown, CSV and LaTeX."""
 
-import csv
-import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from smm_lightning.report.comparison import Comparison, comparisons
-from smm_lightning.report.tables import Cell, Key, Table, best_of
+import pandas as pd
+
+from smm_lightning.report.comparison import OURS, Comparison, compare_methods
+from smm_lightning.report.tables import Table, best_of
 
 DASH = "\N{EN DASH}"
 
@@ -43,11 +45,6 @@ class Report:
     notes: Sequence[str]
 
 
-def label(key: Key) -> str:
-    """Of a row or a column."""
-    return ", ".join(key)
-
-
 def heading(table: Table) -> str:
     """Of a table: what it shows, in which unit, of which runs."""
     unit = f" ({table.metric.unit})" if table.metric.unit else ""
@@ -56,47 +53,45 @@ def heading(table: Table) -> str:
 
 def shown_rows(table: Table) -> list[tuple[str, list[Shown]]]:
     """Rows with their labels, the average last."""
+    cells: dict[Any, dict[str, float]] = table.cells.to_dict("index")
     rows = []
     for row in table.rows:
         best = table.best(row)
-        cells = [table.cells.get((row, column)) for column in table.columns]
-        shown = [_shown(table, cell, best=c in best) for c, cell in zip(table.columns, cells)]  # noqa: B905
-        rows.append((label(row), shown))
-    if table.averages:
-        whole = not any(cell.missing for cell in table.cells.values())
-        means = {column: mean for column, (mean, _) in table.averages.items() if whole}
-        best = best_of(means, table.metric)
+        pairs = [(column, cells.get((row, column))) for column in table.columns]
+        rows.append((row, [_shown(table, cell, best=column in best) for column, cell in pairs]))
+    if len(table.averages):
+        whole = not table.cells["missing"].any()
+        best = best_of(table.averages["mean"], table.metric) if whole else []
         of = "" if table.averaged == len(table.rows) else f" of {table.averaged} rows"
+        averages = table.averages.to_dict("index").items()
         shown = [
-            Shown(_number(table, mean), "", _against(table, mean, paper), column in best)
-            for column, (mean, paper) in table.averages.items()
+            Shown(_number(table, mean["mean"]), "", _against(table, mean), column in best)
+            for column, mean in averages
         ]
         rows.append((f"average{of}", shown))
     return rows
 
 
-def _shown(table: Table, cell: Cell | None, *, best: bool) -> Shown:
+def _shown(table: Table, cell: dict[str, float] | None, *, best: bool) -> Shown:
     if cell is None:
         return Shown("")
-    seeds = f"n = {len(cell.values)} of {len(cell.runs)}" if cell.missing else ""
-    if cell.mean is None:
-        paper = f"paper {_paper(table, cell)}" if cell.paper else ""
-        return Shown(DASH, seeds, paper)
-    spread = "" if cell.std is None else f" ± {_number(table, cell.std)}"
-    paper = _against(table, cell.mean, cell.paper.mean, _paper(table, cell)) if cell.paper else ""
-    return Shown(_number(table, cell.mean) + spread, seeds, paper, best)
+    seeds = f"n = {cell['n']:.0f} of {cell['n'] + cell['missing']:.0f}" if cell["missing"] else ""
+    value = DASH if math.isnan(cell["mean"]) else _with_std(table, cell["mean"], cell["std"])
+    return Shown(value, seeds, _against(table, cell), best)
 
 
-def _paper(table: Table, cell: Cell) -> str:
-    assert cell.paper is not None
-    std = "" if cell.paper.std is None else f" ± {_number(table, cell.paper.std)}"
-    return _number(table, cell.paper.mean) + std
+def _with_std(table: Table, mean: float, std: float = math.nan) -> str:
+    return _number(table, mean) + ("" if math.isnan(std) else f" ± {_number(table, std)}")
 
 
-def _against(table: Table, mean: float, paper: float | None, text: str = "") -> str:
-    if paper is None:
+def _against(table: Table, cell: dict[str, float]) -> str:
+    """The paper's number, and the difference to it."""
+    if math.isnan(cell["paper"]):
         return ""
-    return f"paper {text or _number(table, paper)}, {mean - paper:+.{table.metric.digits}f}"
+    text = f"paper {_with_std(table, cell['paper'], cell.get('paper_std', math.nan))}"
+    difference = cell["mean"] - cell["paper"]
+    digits = table.metric.digits
+    return text if math.isnan(difference) else f"{text}, {difference:+.{digits}f}"
 
 
 def _number(table: Table, value: float) -> str:
@@ -116,9 +111,9 @@ COMPARED = (
 
 def compared_row(comparison: Comparison) -> tuple[str, ...]:
     """A line of the paired comparison; see :class:`Comparison`."""
-    ours = "" if comparison.ours == ("smm",) else f" by {label(comparison.ours)}"
+    ours = "" if comparison.ours == OURS else f" by {comparison.ours}"
     return (
-        label(comparison.theirs) + ours,
+        comparison.theirs + ours,
         str(comparison.rows),
         str(comparison.pairs),
         f"{comparison.mean:+.1f}",
@@ -137,10 +132,10 @@ def markdown(report: Report) -> str:
     parts = [f"# {report.title}", "\n".join(f"- {note}" for note in report.notes)]
     for table in report.tables:
         parts.append(f"## {heading(table)}")
-        head = ["", *(label(column) for column in table.columns)]
+        head = ["", *table.columns]
         body = [[name, *(_markdown_cell(s) for s in cells)] for name, cells in shown_rows(table)]
         parts.append(_markdown_table(head, body))
-        if compared := comparisons(table):
+        if compared := compare_methods(table):
             parts.append("Paired by row and seed; a difference above 0 speaks for SMM:")
             parts.append(_markdown_table(COMPARED, [compared_row(each) for each in compared]))
     return "\n\n".join(parts) + "\n"
@@ -162,7 +157,7 @@ def latex(report: Report) -> str:
     """Tables to include in a paper; they need the package booktabs."""
     parts = [f"% {note}" for note in report.notes]
     for table in report.tables:
-        columns = [_tex(label(column)) for column in table.columns]
+        columns = [_tex(column) for column in table.columns]
         lines = [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", "\\toprule"]
         lines += [" & ".join(["", *columns]) + r" \\", "\\midrule"]
         for name, cells in shown_rows(table):
@@ -187,17 +182,12 @@ def _tex(text: str) -> str:
 
 def as_csv(report: Report) -> str:
     """A line a cell, for spreadsheets and other programs."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = ("metric", "unit", "table", "row", "column", "mean", "std", "n", "missing")
-    writer.writerow([*head, "paper_mean", "paper_std", "difference"])
+    frames = []
     for table in report.tables:
-        for (row, column), cell in table.cells.items():
-            paper = cell.paper
-            known = paper is not None and cell.mean is not None
-            numbers = (cell.mean, cell.std, len(cell.values), cell.missing)
-            others = (paper and paper.mean, paper and paper.std)
-            difference = cell.mean - paper.mean if known else None  # type: ignore[operator, union-attr]
-            names = (table.metric.name, table.metric.unit, table.title, label(row), label(column))
-            writer.writerow([*names, *numbers, *others, difference])
-    return text.getvalue()
+        named = {"metric": table.metric.name, "unit": table.metric.unit, "table": table.title}
+        cells = table.cells.reset_index().assign(**named)
+        frames.append(cells.assign(difference=cells["mean"] - cells["paper"]))
+    columns = ["metric", "unit", "table", "row", "column", "mean", "std", "n", "missing"]
+    everything = pd.concat(frames)[[*columns, "paper", "paper_std", "difference"]]
+    text: str = everything.to_csv(index=False, lineterminator="\n")
+    return text

@@ -1,16 +1,16 @@
 """From runs to tables: mean and standard deviation over seeds, never over unlike runs."""
 
-import statistics
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from smm_lightning.errors import did_you_mean, problem
-from smm_lightning.report.paper import Printed, printed
-from smm_lightning.report.runs import NAMES, Run, distinct
+import pandas as pd
 
-Key = tuple[str, ...]
+from smm_lightning.errors import did_you_mean, problem
+from smm_lightning.report.paper import printed
+from smm_lightning.report.runs import NAMES, Run, distinct
 
 
 @dataclass(frozen=True)
@@ -86,79 +86,56 @@ class Layout:
         return distinct([*NAMES, *self.rows, *self.columns])
 
 
-@dataclass
-class Cell:
-    """Runs that differ in their seed only.
-
-    Attributes:
-        runs: finished and missing.
-        values: of the finished ones, by seed, in the unit shown.
-        paper: the paper's number.
-    """
-
-    runs: list[Run]
-    values: dict[Any, float]
-    paper: Printed | None = None
-
-    @property
-    def mean(self) -> float | None:
-        """Over the seeds; ``None`` without a finished run."""
-        return statistics.fmean(self.values.values()) if self.values else None
-
-    @property
-    def std(self) -> float | None:
-        """Standard deviation over the seeds (n - 1); ``None`` below two."""
-        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
-
-    @property
-    def missing(self) -> int:
-        """Runs that are not finished."""
-        return sum(run.result is None for run in self.runs)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Table:
     """One metric of one group of runs.
 
     Attributes:
         title: what all cells share.
         metric: that is shown.
-        row_fields: what a row is.
-        column_fields: what a column is.
-        rows: in order.
-        columns: in order.
-        cells: where there are runs.
-        averages: over the rows that all columns have, with the paper's average.
+        runs: a row a run: the labels of its ``row`` and ``column``, its ``seed``, and its ``value``
+            in the unit shown, NaN where it is missing.
+        cells: by row and column the ``mean`` and standard deviation (``std``) of the ``n`` finished
+            runs, how many are ``missing``, and the paper's number (``paper``, ``paper_std``).
+        averages: by column the ``mean`` over the rows that all columns have, and the ``paper``'s;
+            empty below two such rows.
         averaged: how many rows those are.
+        columns_by_field: values of the fields that make a column, by its label.
         unlike: settings or data that differ between rows or columns of the same name.
     """
 
     title: str
     metric: Metric
-    row_fields: tuple[str, ...]
-    column_fields: tuple[str, ...]
-    rows: list[Key] = field(default_factory=list)
-    columns: list[Key] = field(default_factory=list)
-    cells: dict[tuple[Key, Key], Cell] = field(default_factory=dict)
-    averages: dict[Key, tuple[float, float | None]] = field(default_factory=dict)
-    averaged: int = 0
-    unlike: list[str] = field(default_factory=list)
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    averages: pd.DataFrame
+    averaged: int
+    columns_by_field: Mapping[str, Mapping[str, str]]
+    unlike: Sequence[str]
 
-    def best(self, row: Key) -> list[Key]:
+    @property
+    def rows(self) -> list[str]:
+        """Labels of the rows, in order."""
+        return distinct(self.cells.index.get_level_values("row"))
+
+    @property
+    def columns(self) -> list[str]:
+        """Labels of the columns, in order."""
+        return distinct(self.cells.index.get_level_values("column"))
+
+    def best(self, row: str) -> list[str]:
         """The columns of the best mean of a row; none while runs of it are missing."""
-        cells = {c: self.cells[row, c] for c in self.columns if (row, c) in self.cells}
-        if any(cell.missing for cell in cells.values()):
-            return []
-        return best_of({c: m.mean for c, m in cells.items() if m.mean is not None}, self.metric)
+        cells = self.cells.loc[row]
+        return [] if cells["missing"].any() else best_of(cells["mean"].dropna(), self.metric)
 
 
-def best_of(means: dict[Key, float], metric: Metric) -> list[Key]:
-    """Keys of the best value, as it is printed."""
+def best_of(means: "pd.Series[float]", metric: Metric) -> list[str]:
+    """Labels of the best value, as it is printed."""
     if len(means) <= 1 or metric.highest is None:
         return []
-    shown = {key: round(mean, metric.digits) for key, mean in means.items()}
-    best = (max if metric.highest else min)(shown.values())
-    return [key for key, mean in shown.items() if mean == best]
+    shown = means.round(metric.digits)
+    best = shown.max() if metric.highest else shown.min()
+    return list(shown.index[shown == best])
 
 
 def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
@@ -173,20 +150,27 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
     """
     used = {*layout.rows, *layout.columns}
     others = [n for n in NAMES if n not in used and len({r.value(n) for r in runs}) > 1]
-    groups: dict[Key, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[tuple(str(run.value(name)) for name in others)].append(run)
     unlike = _unlike(runs, layout)
+    frame = pd.DataFrame(
+        {
+            "title": ", ".join(str(run.value(name)) for name in others),
+            "row": ", ".join(_fields(run, layout.rows, unlike, of_method=False).values()),
+            "column": ", ".join(_fields(run, layout.columns, unlike, of_method=True).values()),
+            "seed": run.value("seed"),
+            "run": run,
+        }
+        for run in runs
+    )
     return [
-        _table(group, layout, METRICS.get(name, Metric(name, name)), unlike, title=", ".join(key))
-        for key, group in groups.items()
+        _table(str(title), group, METRICS.get(name, Metric(name, name)), layout, unlike)
+        for title, group in frame.groupby("title", sort=False)
         for name in layout.metrics
     ]
 
 
 def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
     """Facts that differ between finished runs that would stand in the same cell."""
-    groups: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         if run.result is not None:
             groups[tuple(str(run.value(name)) for name in layout.fields)].append(run.protocol())
@@ -199,52 +183,60 @@ def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
     return distinct(names)
 
 
+def _fields(
+    run: Run, fields: Iterable[str], unlike: Sequence[str], *, of_method: bool
+) -> dict[str, str]:
+    """What names a run's row or column; a field that its method does not have is left out."""
+    names = {name: str(run.value(name)) for name in fields if run.value(name) is not None}
+    facts = run.protocol() if unlike else {}
+    marks = [n for n in unlike if n in facts and n.startswith("method.") == of_method]
+    return {**names, **{name: f"{name}={facts[name]}" for name in marks}}
+
+
 def _table(
-    runs: Sequence[Run], layout: Layout, metric: Metric, unlike: list[str], title: str
+    title: str, group: pd.DataFrame, metric: Metric, layout: Layout, unlike: Sequence[str]
 ) -> Table:
-    table = Table(title, metric, layout.rows, layout.columns, unlike=unlike)
-    cells: dict[tuple[Key, Key], list[Run]] = defaultdict(list)
-    of_method = [name for name in unlike if name.startswith("method.")]
-    of_row = [name for name in unlike if name not in of_method]
-    for run in runs:
-        row = (*_names(run, layout.rows), *_marks(run, of_row))
-        column = (*_names(run, layout.columns), *_marks(run, of_method))
-        cells[row, column].append(run)
-    table.rows = distinct(row for row, _ in cells)
-    table.columns = distinct(column for _, column in cells)
-    for key, members in cells.items():
-        values = {
-            run.value("seed"): run.result[metric.name] * metric.scale
-            for run in members
-            if run.result is not None and run.result.get(metric.name) is not None
-        }
-        paper = printed(layout.paper, members[0], metric.name) if layout.paper else None
-        table.cells[key] = Cell(members, values, paper)
-    _average(table, layout.paper)
-    return table
+    def value(run: Run) -> float:
+        number = (run.result or {}).get(metric.name)
+        return math.nan if number is None else float(number) * metric.scale
+
+    runs = group.assign(
+        value=group["run"].map(value), missing=group["run"].map(lambda run: run.result is None)
+    )
+    cells = runs.groupby(["row", "column"], sort=False).agg(
+        mean=("value", "mean"),
+        std=("value", "std"),
+        n=("value", "count"),
+        missing=("missing", "sum"),
+        run=("run", "first"),
+    )
+    numbers = [_printed(layout.paper, run, metric) for run in cells["run"]]
+    cells[["paper", "paper_std"]] = numbers
+    means = cells["mean"].unstack("column", sort=False).dropna()
+    firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
+    averages = {
+        column: (means[column].mean(), _printed(layout.paper, run, metric, average=True)[0])
+        for column, run in dict(firsts).items()
+    }
+    return Table(
+        title,
+        metric,
+        runs[["row", "column", "seed", "value"]],
+        cells.drop(columns="run"),
+        pd.DataFrame.from_dict(averages, orient="index", columns=["mean", "paper"]),
+        len(means),
+        {
+            column: _fields(run, layout.columns, unlike, of_method=True)
+            for column, run in zip(runs["column"], runs["run"], strict=True)
+        },
+        unlike,
+    )
 
 
-def _names(run: Run, fields: Iterable[str]) -> Key:
-    """Values of the fields; one that the run's method does not have is left out."""
-    return tuple(str(run.value(name)) for name in fields if run.value(name) is not None)
-
-
-def _marks(run: Run, unlike: Sequence[str]) -> Key:
-    facts = run.protocol()
-    return tuple(f"{name}={facts[name]}" for name in unlike if name in facts)
-
-
-def _average(table: Table, paper: str | None) -> None:
-    def mean(row: Key, column: Key) -> float | None:
-        cell = table.cells.get((row, column))
-        return cell.mean if cell else None
-
-    common = [r for r in table.rows if all(mean(r, c) is not None for c in table.columns)]
-    table.averaged = len(common)
-    if len(common) <= 1:
-        return
-    for column in table.columns:
-        mean_of_rows = statistics.fmean(table.cells[row, column].mean or 0.0 for row in common)
-        run = table.cells[common[0], column].runs[0]
-        other = printed(paper, run, table.metric.name, average=True) if paper else None
-        table.averages[column] = (mean_of_rows, other.mean if other else None)
+def _printed(
+    paper: str | None, run: Run, metric: Metric, *, average: bool = False
+) -> tuple[float, float]:
+    """The paper's mean and standard deviation; NaN where it prints none."""
+    number = printed(paper, run, metric.name, average=average) if paper else None
+    std = None if number is None else number.std
+    return (math.nan if number is None else number.mean), (math.nan if std is None else std)
