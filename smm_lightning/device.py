@@ -1,6 +1,7 @@
 """Precisions, memory and what pays on which device (docs/BENCHMARKS.md); any can be set by hand."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 
@@ -99,3 +100,8 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return all(mallopt(option, value) for option, value in _ALLOCATION.items())
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

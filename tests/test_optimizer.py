@@ -7,11 +7,10 @@ from smm_lightning.errors import Problems, UserError
 from smm_lightning.method.mask_generator import MaskGenerator
 from smm_lightning.training.assembly import plan
 from smm_lightning.training.loss import CrossEntropy
-from smm_lightning.training.optimizer import (
+from smm_lightning.training.optimizer import Group, GroupedOptimizer
+from smm_lightning.training.schedule import (
     Constant,
     Cosine,
-    Group,
-    GroupedOptimizer,
     Milestones,
     build_schedule,
     resolve_milestones,

@@ -18,7 +18,8 @@ from smm_lightning.train import train
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
-from smm_lightning.training.optimizer import Constant, Group, GroupedOptimizer
+from smm_lightning.training.optimizer import Group, GroupedOptimizer
+from smm_lightning.training.schedule import Constant
 from tests.assembled import assemble
 from tests.test_train import SMALL
 from tests.test_use import small_network

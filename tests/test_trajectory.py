@@ -15,7 +15,8 @@ from smm_lightning.method import SampleSpecificMask
 from smm_lightning.training import Training
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
-from smm_lightning.training.optimizer import Group, GroupedOptimizer, Milestones
+from smm_lightning.training.optimizer import Group, GroupedOptimizer
+from smm_lightning.training.schedule import Milestones
 from tests.method.published import IDENTITY, load_twin, our_state
 from tests.reference import training
 

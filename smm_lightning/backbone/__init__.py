@@ -1,18 +1,14 @@
 """Frozen classifiers f_P, and where their weights come from."""
 
 from smm_lightning.backbone.any_network import as_classifier
+from smm_lightning.backbone.efficientnet import EfficientNetLite0
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.frozen import FrozenBackbone
-from smm_lightning.backbone.specs import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    BackboneSpec,
-    EfficientNetLite0,
-    TimmModel,
-    TinyNetwork,
-    TorchvisionResNet,
-    VisionTransformerB32,
-)
+from smm_lightning.backbone.resnet import TorchvisionResNet
+from smm_lightning.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from smm_lightning.backbone.timm_model import TimmModel
+from smm_lightning.backbone.tiny import TinyNetwork
+from smm_lightning.backbone.vit_b32 import VisionTransformerB32
 
 __all__ = [
     "IMAGENET_MEAN",

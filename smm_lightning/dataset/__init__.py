@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from smm_lightning.dataset.batch import Batch
 from smm_lightning.dataset.coop import CoOp
+from smm_lightning.dataset.decoding import Decoding
+from smm_lightning.dataset.digits import Digits
 from smm_lightning.dataset.facts import Facts
 from smm_lightning.dataset.hub import HubDataset
-from smm_lightning.dataset.sources import Digits, ImageFolder, Listing, Source
-from smm_lightning.dataset.splits import Decoding, Split, Splits
+from smm_lightning.dataset.image_folder import ImageFolder
+from smm_lightning.dataset.sources import Listing, Source
+from smm_lightning.dataset.splits import Split, Splits
 from smm_lightning.dataset.torchvision_sources import TorchvisionArrays, TrafficSigns
 
 if TYPE_CHECKING:

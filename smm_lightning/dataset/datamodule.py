@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +19,15 @@ from smm_lightning.dataset import account
 from smm_lightning.dataset.augmentation import PRESETS, crop_indices
 from smm_lightning.dataset.batch import Batch
 from smm_lightning.dataset.facts import Facts
-from smm_lightning.dataset.image_cache import Content, ImageCache, open_or_build
+from smm_lightning.dataset.image_cache import ImageCache
+from smm_lightning.dataset.image_cache_builder import Content, open_or_build
 from smm_lightning.dataset.loaders import Loader, Loaders, Residency
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
 from smm_lightning.dataset.selection import Selection
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, stratified
+from smm_lightning.device import usable_cpus
 from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
@@ -95,13 +96,7 @@ class ImageDataModule(L.LightningDataModule):
         augmented: bool = True,
     ) -> None:
         super().__init__()
-        problems = Problems()
-        subsets = {"val": Subset()}
-        with problems.caught():
-            subsets["train"] = Subset(train_images, shots, subset_seed)
-        with problems.caught():
-            subsets["test"] = Subset(test_images, None, subset_seed, "dataset.test_images")
-        problems.raise_if_any()
+        subsets = _subsets(train_images, test_images, shots, subset_seed)
         self.source = source
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
@@ -115,8 +110,8 @@ class ImageDataModule(L.LightningDataModule):
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
         # Small images stay as they are, others are stored as large as they are needed.
-        stored = {"train": size + self.augmentation.margin, "test": size, "val": size}
-        sizes = {name: source.image_size or side for name, side in stored.items()}
+        sides = {"train": size + self.augmentation.margin, "test": size, "val": size}
+        sizes = {name: source.image_size or side for name, side in sides.items()}
         self.selection = Selection(subsets, val_fraction, use_val, subset_seed, sizes)
         self.on_batch: Callable[[], None] = lambda: None  # called for every batch of any kind
         self.overlaps: list[account.Overlap] = []  # known after setup
@@ -339,6 +334,13 @@ class ImageDataModule(L.LightningDataModule):
         problems.raise_if_any()
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _subsets(
+    train_images: float | None, test_images: float | None, shots: int | None, seed: int
+) -> dict[str, Subset]:
+    problems, subsets = Problems(), {"val": Subset()}
+    with problems.caught():
+        subsets["train"] = Subset(train_images, shots, seed)
+    with problems.caught():
+        subsets["test"] = Subset(test_images, None, seed, "dataset.test_images")
+    problems.raise_if_any()
+    return subsets

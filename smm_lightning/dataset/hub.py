@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 from typing_extensions import override
 
+from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.sources import Source
-from smm_lightning.dataset.splits import Decoding, Split, Splits, decoded
+from smm_lightning.dataset.splits import Split, Splits
 from smm_lightning.errors import UserError, did_you_mean, from_extra, problem
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from smm_lightning.dataset.decoding import pixel_hash
 from smm_lightning.dataset.image_files import CLOSED
-from smm_lightning.dataset.sources import ImageFolder
-from smm_lightning.dataset.splits import FileSplit, Splits, pixel_hash
+from smm_lightning.dataset.image_folder import ImageFolder
+from smm_lightning.dataset.splits import FileSplit, Splits
 from smm_lightning.errors import UserError
 
 _SHOWN = 5  # sizes, and examples of a kind

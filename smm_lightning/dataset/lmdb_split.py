@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import override
 
+from smm_lightning.dataset.decoding import decoded
 from smm_lightning.dataset.records import load_record
-from smm_lightning.dataset.splits import Split, decoded, stamp
+from smm_lightning.dataset.splits import Split, stamp
 from smm_lightning.errors import from_extra, problem
 
 

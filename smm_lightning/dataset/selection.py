@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from smm_lightning.dataset.image_cache import VERSION, Content
+from smm_lightning.dataset.image_cache import VERSION
+from smm_lightning.dataset.image_cache_builder import Content
 from smm_lightning.dataset.sources import Listing
 from smm_lightning.dataset.splits import Splits
 from smm_lightning.dataset.subsets import Subset, held_out

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from typing_extensions import override
 
 from smm_lightning.dataset.image_files import visible_folders
-from smm_lightning.dataset.sources import Listing, Source, images_by_class
+from smm_lightning.dataset.image_folder import images_by_class
+from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
 from smm_lightning.errors import Problems, problem
 

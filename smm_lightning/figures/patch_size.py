@@ -37,12 +37,8 @@ def patch_size(group: Group) -> Drawn | None:
         means = np.array([np.mean(one) for one in members])
         stds = np.array([np.std(one, ddof=1) if len(one) > 1 else 0 for one in members])
         if sizes:
-            line: dict[str, Any] = {
-                "color": look.colour,
-                "marker": look.marker,
-                "label": look.label,
-            }
-            axis.plot(sizes, means, ms=4, **line)
+            line: dict[str, Any] = {"color": look.colour, "label": look.label}
+            axis.plot(sizes, means, marker=look.marker, ms=4, **line)
             axis.fill_between(sizes, means - stds, means + stds, color=look.colour, alpha=0.2, lw=0)
         else:
             axis.axhline(means[0], ls="--", lw=1, color=look.colour, label=look.label)

@@ -21,8 +21,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
-from smm_lightning.dataset.splits import Decoding, decoded
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
 from smm_lightning.errors import UserError, from_extra, problem
 from smm_lightning.files import write_atomically, writing
@@ -240,6 +240,34 @@ def rendered(rows: Sequence[Row], form: str) -> str:
 
 def main() -> None:
     """The command."""
+    options = _options()
+    keep_freed_memory()
+    files = files_of(options.images)
+    given = options.weights, options.precision, options.trust
+    model = load_model(options.model, device_of(options.device), *given)
+    settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
+    rows = []
+    # On the error stream: the result may be piped on.
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("predicting", total=len(files.images))
+        for row in predictions(model, files.images, **settings):
+            rows.append(row)
+            progress.advance(task)
+    text = rendered(rows, options.format)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        with writing("--output", options.output):
+            write_atomically(options.output, text.encode(errors="surrogateescape"))
+    broken = [row["error"] for row in rows if "error" in row]
+    for reason in (CLOSED, BROKEN_LINK):
+        broken += [f"{path}: one of the {reason}" for path in files.left_out.pop(reason, [])]
+    for message in [*(f"{count} {why}" for why, count in files.counts.items()), *broken]:
+        print(f"left out: {message}", file=sys.stderr)
+    sys.exit(bool(broken))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -256,34 +284,6 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
-        if getattr(options, name) < least:
-            field = f"--{name.replace('_', '-')}"
-            raise problem(field, f"must be at least {least}", getattr(options, name))
-    keep_freed_memory()
-    files = files_of(options.images)
-    paths = files.images
-    device = device_of(options.device)
-    given = options.weights, options.precision, options.trust
-    model = load_model(options.model, device, *given)
-    settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
-    rows = []
-    # On the error stream: the result may be piped on.
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("predicting", total=len(paths))
-        for row in predictions(model, paths, **settings):
-            rows.append(row)
-            progress.advance(task)
-    text = rendered(rows, options.format)
-    if options.output is None:
-        sys.stdout.write(text)
-    else:
-        with writing("--output", options.output):
-            write_atomically(options.output, text.encode(errors="surrogateescape"))
-    broken = [row["error"] for row in rows if "error" in row]
-    for reason in (CLOSED, BROKEN_LINK):
-        broken += [f"{path}: one of the {reason}" for path in files.left_out.pop(reason, [])]
-    for reason, count in files.counts.items():
-        print(f"left out: {count} {reason}", file=sys.stderr)
-    for message in broken:
-        print(f"left out: {message}", file=sys.stderr)
-    sys.exit(bool(broken))
+        if (value := getattr(options, name)) < least:
+            raise problem(f"--{name.replace('_', '-')}", f"must be at least {least}", value)
+    return options

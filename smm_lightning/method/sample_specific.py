@@ -22,6 +22,19 @@ def power_of_two(value: int) -> bool:
 PatchSize = Annotated[int, Ge(1), Le(4096), Predicate(power_of_two)]
 
 
+def _check(image_size: int, patch_size: int, start: str, *, full: bool) -> None:
+    """Of the arguments of :class:`SampleSpecificMask`; ``full``: it can be the full prompt."""
+    problems = Problems()
+    what, hint = "must be a power of two", "Use 1, 2, 4, 8 or 16."
+    problems.require(power_of_two(patch_size), "method.patch_size", what, patch_size, hint)
+    what = f"is larger than the input of {image_size}"
+    problems.require(patch_size <= image_size, "method.patch_size", what, patch_size)
+    what = "is the full prompt, which needs a pattern and masks of three channels"
+    hint = "Use method.start=published."
+    problems.require(full or start == "published", "method.start", what, start, hint)
+    problems.raise_if_any()
+
+
 class SampleSpecificMask(InputTransform):
     """norm(r(x)) + delta * up(f_mask(norm(r(x)))): SMM, paper equation 3.
 
@@ -63,28 +76,7 @@ class SampleSpecificMask(InputTransform):
         start: Literal["published", "full"] = "published",
     ) -> None:
         super().__init__(image_size, mean, std)
-        problems = Problems()
-        problems.require(
-            power_of_two(patch_size),
-            "method.patch_size",
-            "must be a power of two",
-            patch_size,
-            "Use 1, 2, 4, 8 or 16.",
-        )
-        problems.require(
-            patch_size <= image_size,
-            "method.patch_size",
-            f"is larger than the input of {image_size}",
-            patch_size,
-        )
-        problems.require(
-            start == "published" or (learn_pattern and channels == 3),  # noqa: PLR2004
-            "method.start",
-            "is the full prompt, which needs a pattern and masks of three channels",
-            start,
-            "Use method.start=published.",
-        )
-        problems.raise_if_any()
+        _check(image_size, patch_size, start, full=learn_pattern and channels == 3)  # noqa: PLR2004
         self.patch_size = patch_size
         self.upsample = INTERPOLATIONS[interpolation]
         self.pixel_accesses = READS[interpolation] * channels * image_size**2

@@ -126,8 +126,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inspected_folder(folder: Path, options: argparse.Namespace) -> int:
     from smm_lightning.dataset import ImageFolder
-    from smm_lightning.dataset.datamodule import usable_cpus
     from smm_lightning.dataset.inspection import inspect
+    from smm_lightning.device import usable_cpus
 
     report = inspect(ImageFolder(str(folder), groups=options.groups), usable_cpus())
     width = max((len(name) for _, name, _ in report.rows), default=0)
@@ -172,8 +172,8 @@ def _examined(file: Path, options: argparse.Namespace) -> Finding:
 
 
 def _count(finding: Finding, source: Any, options: argparse.Namespace) -> None:
-    from smm_lightning.dataset.datamodule import usable_cpus
-    from smm_lightning.dataset.image_cache import broken_images
+    from smm_lightning.dataset.image_cache_builder import broken_images
+    from smm_lightning.device import usable_cpus
 
     source.listings()  # finds files that are listed and not there
     splits = source.load()

@@ -5,9 +5,10 @@ from smm_lightning.training.graceful_stop import GracefulStop
 from smm_lightning.training.history import EpochRecorder
 from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.module import ReprogrammingModule
-from smm_lightning.training.optimizer import Constant, Cosine, Group, GroupedOptimizer, Milestones
+from smm_lightning.training.optimizer import Group, GroupedOptimizer
 from smm_lightning.training.panels import TensorBoardPanels, WandbPanels
 from smm_lightning.training.prompt_recorder import PromptRecorder
+from smm_lightning.training.schedule import Constant, Cosine, Milestones
 from smm_lightning.training.training import Training
 
 __all__ = [

@@ -134,7 +134,6 @@ def plan(cfg: DictConfig) -> Plan:
     assert method is not None
     assert data is not None
     assert training is not None
-    names = {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
     return Plan(
         spec,
         method,
@@ -142,10 +141,14 @@ def plan(cfg: DictConfig) -> Plan:
         getattr(get_object(cfg.mapping._target_), "reads", LabelMapping.reads),
         data,
         training,
-        {**names, "seed": cfg.seed, "image_size": spec.image_size},
+        {**_names(cfg), "seed": cfg.seed, "image_size": spec.image_size},
         {group: arguments(cfg[group]) for group in ("backbone", "method", "mapping")},
         {"compiled": cfg.compiled, "fused_attention": cfg.fused_attention},
     )
+
+
+def _names(cfg: DictConfig) -> dict[str, Any]:
+    return {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
 
 
 def build_data(backbone: Node, method: Node, dataset: Node) -> ImageDataModule:

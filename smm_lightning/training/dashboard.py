@@ -36,6 +36,18 @@ def workspace(entity: str, project: str) -> Any:
         project: of the runs.
     """
     import wandb_workspaces.workspaces as parts
+
+    grouped = [parts.Config("dataset.name"), parts.Config("method.name")]
+    return parts.Workspace(
+        entity=entity,
+        project=project,
+        name="Visual reprogramming",
+        sections=[parts.Section(name=n, panels=p, is_open=True) for n, p in _sections().items()],
+        runset_settings=parts.RunsetSettings(groupby=grouped),
+    )
+
+
+def _sections() -> dict[str, Any]:
     from wandb_workspaces.reports.v2 import interface as panels
 
     def curve(title: str, *names: str) -> Any:
@@ -44,7 +56,12 @@ def workspace(entity: str, project: str) -> Any:
     def bars(title: str, name: str) -> Any:
         return panels.BarPlot(title=title, metrics=[name], groupby="config.method.name")
 
-    sections = {
+    colours = ("red", "green", "blue")
+    masks = [
+        curve(f"Mask, {word}", *(f"mask/{word}_{colour}" for colour in colours))
+        for word in ("mean", "std", "near_zero")
+    ]
+    return {
         "Accuracy": [
             bars("Test accuracy, last epoch", "test/acc_last"),
             bars("Test accuracy, best epoch", "test/acc_best"),
@@ -55,10 +72,7 @@ def workspace(entity: str, project: str) -> Any:
         "Masks": [
             panels.MediaBrowser(title="Masks", media_keys=["pictures/masks"], num_columns=2),
             panels.MediaBrowser(media_keys=["pictures/masks_equalised"], num_columns=2),
-            *(
-                curve(f"Mask, {w}", *(f"mask/{w}_{c}" for c in ("red", "green", "blue")))
-                for w in ("mean", "std", "near_zero")
-            ),
+            *masks,
         ],
         "Label mapping": [
             curve("Classes that changed their source", "mapping/changed"),
@@ -70,12 +84,3 @@ def workspace(entity: str, project: str) -> Any:
             curve("Seconds of counting", "time/mapping_s"),
         ],
     }
-    return parts.Workspace(
-        entity=entity,
-        project=project,
-        name="Visual reprogramming",
-        sections=[parts.Section(name=n, panels=p, is_open=True) for n, p in sections.items()],
-        runset_settings=parts.RunsetSettings(
-            groupby=[parts.Config("dataset.name"), parts.Config("method.name")]
-        ),
-    )

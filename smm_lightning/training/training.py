@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from smm_lightning.errors import Problems, one_line, problem
-from smm_lightning.training.optimizer import GroupedOptimizer, Schedule, build_schedule
+from smm_lightning.training.optimizer import GroupedOptimizer
+from smm_lightning.training.schedule import Schedule, build_schedule
 
 _ROUNDING = 1e-12  # that a schedule towards 0 may end below it
 _REHEARSED = 1000  # epochs, which take some 10 ms

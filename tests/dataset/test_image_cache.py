@@ -18,7 +18,9 @@ from PIL import Image
 
 from smm_lightning.dataset import ImageDataModule, ImageFolder
 from smm_lightning.dataset import image_cache as cache_module
-from smm_lightning.dataset.image_cache import Content, DamagedCacheError, ImageCache, open_or_build
+from smm_lightning.dataset import image_cache_builder as builder_module
+from smm_lightning.dataset.image_cache import DamagedCacheError, ImageCache
+from smm_lightning.dataset.image_cache_builder import Content, open_or_build
 from smm_lightning.dataset.splits import FileSplit
 from smm_lightning.errors import UserError
 from tests.dataset import miniatures
@@ -97,7 +99,7 @@ def test_a_cache_is_read_only_and_decoded_once(split, tmp_path):
 
 
 def test_several_processes_build_the_same_cache_as_one(split, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(builder_module, "_WORTH_PROCESSES", 1)
     caches = [open_or_build(tmp_path / f"{n}", lambda: content(split), n) for n in (0, 2)]
     assert (tmp_path / "0/images.u8").read_bytes() == (tmp_path / "2/images.u8").read_bytes()
     assert caches[0].checksums == caches[1].checksums

@@ -1,0 +1,101 @@
+"""Which frozen networks there are. A spec knows the facts; ``build`` loads the network.
+
+A spec is cheap, so a configuration can be checked as a whole before any weights are read.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le
+from timm.data import ImageNetInfo
+from torch import nn
+
+from smm_lightning.backbone.frozen import FrozenBackbone
+from smm_lightning.backbone.weights import (
+    Weights,
+    load_weights,
+    read_weights,
+    require_file,
+)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_CLASSES = 1000
+# Below 8 the strides of every network here leave nothing.
+InputSize = Annotated[int, Ge(8), Le(4096)]
+
+
+@dataclass(kw_only=True)
+class BackboneSpec(ABC):
+    """Facts of a frozen network, and how to build it.
+
+    Args:
+        image_size: side S of the input, in pixels.
+        pretrained: ``False`` takes random weights (tests, benchmarks).
+        weights: a local file of weights, instead of the usual source.
+        folded: see :class:`FrozenBackbone`.
+        channels_last: see :class:`FrozenBackbone`.
+        fast_stem: see :class:`FrozenBackbone`.
+        classifier_layer: see :class:`FrozenBackbone`.
+
+    Raises:
+        UserError: If the file does not exist.
+    """
+
+    image_size: InputSize
+    pretrained: bool = True
+    weights: str | None = None
+    folded: bool = True
+    channels_last: bool = True
+    fast_stem: bool = True
+    classifier_layer: str | None = None
+    mean: tuple[float, ...] = field(default=IMAGENET_MEAN, init=False)
+    std: tuple[float, ...] = field(default=IMAGENET_STD, init=False)
+    source_classes: int = field(default=_IMAGENET_CLASSES, init=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        self._file = require_file(self.weights)
+
+    def build(self) -> FrozenBackbone:
+        """The frozen network, with its weights.
+
+        Raises:
+            UserError: If the weights cannot be fetched or read, or fit another architecture.
+        """
+        if self._file is not None:
+            network = self.architecture()
+            load_weights(network, self.translate(read_weights(self._file)), str(self._file))
+        else:
+            network = self.pretrained_network() if self.pretrained else self.architecture()
+        return FrozenBackbone(
+            network,
+            self.image_size,
+            self.mean,
+            self.std,
+            self.class_names(),
+            folded=self.folded,
+            channels_last=self.channels_last,
+            fast_stem=self.fast_stem,
+            classifier_layer=self.classifier_layer,
+        )
+
+    def class_names(self) -> list[str]:
+        """Names of the source classes: ImageNet-1K's, else their numbers."""
+        if self.source_classes == _IMAGENET_CLASSES:
+            names = ImageNetInfo("imagenet-1k")
+            return [names.index_to_description(i) for i in range(_IMAGENET_CLASSES)]
+        return [str(number) for number in range(self.source_classes)]
+
+    @abstractmethod
+    def architecture(self) -> nn.Module:
+        """The network with random weights."""
+
+    @abstractmethod
+    def pretrained_network(self) -> nn.Module:
+        """The network with the weights of its usual source."""
+
+    def translate(self, weights: Weights) -> Weights:
+        """Names of the file to names of the architecture; the same unless a spec says otherwise."""
+        return weights
