@@ -69,10 +69,11 @@ def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:
         raise problem(
             "network", what, hint="Hand over the network that it was made from."
         ) from error
+    # Two images: with one, a network that returns (S,) or means over the batch would pass.
     device, dtype = place_of(network)
     probe = torch.zeros(2, 3, image_size, image_size, device=device, dtype=dtype)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad():  # who calls may be in no_grad
             answer = network(probe.requires_grad_())
     except Exception as error:  # layers raise what they like
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

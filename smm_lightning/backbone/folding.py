@@ -67,7 +67,7 @@ def _convolution_before_norm(network: nn.Module, example: Tensor) -> list[tuple[
     with torch.no_grad():
         network(example)
     for handle in handles:
-        handle.remove()
+        handle.remove()  # hooks would stop torch.compile and torch.export
     return _used_once(pairs)
 
 

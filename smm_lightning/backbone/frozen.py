@@ -69,7 +69,7 @@ class FrozenBackbone(nn.Module):
         self.class_names = class_names
         self.channels_last = channels_last
         network.eval().requires_grad_(requires_grad=False)
-        self.sha256 = fingerprint(network)
+        self.sha256 = fingerprint(network)  # before folding, whose rounding depends on the machine
         self.parameter_count = sum(weight.numel() for weight in network.parameters())
         device, dtype = place_of(network)
         probe = torch.zeros(1, 3, image_size, image_size, device=device, dtype=dtype)
@@ -77,8 +77,10 @@ class FrozenBackbone(nn.Module):
             fold_batch_norm(network, probe)
         if fast_stem:
             replace_stems(network)
+        # The head is recognised by its answers, and an image of zeros may give many equal ones.
         noise = torch.rand(probe.shape, generator=torch.Generator().manual_seed(0))
         body, head = split(network, noise.to(probe), classifier_layer)
+        # After folding and stems, which replace convolutions.
         body.to(memory_format=self._memory_format)
         if head is not None and dtype in AUTOCAST.values():
             head.float()
@@ -91,6 +93,7 @@ class FrozenBackbone(nn.Module):
         answer = self._answer(images)
         if self.head is None:
             return answer
+        # Autocast would compute the head in 16 bits again.
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = self.head(answer.to(self.head.weight.dtype))
         return logits

@@ -74,6 +74,7 @@ class VisionTransformerB32(BackboneSpec):
         translated: dict[str, Tensor] = {}
         for name, value in weights.items():
             if ".attn.proj_q." in name:
+                # timm computes q, k and v with one matrix product.
                 parts = [weights[name.replace("proj_q", f"proj_{part}")] for part in "qkv"]
                 name, value = name.replace("proj_q", "qkv"), torch.cat(parts)  # noqa: PLW2901
             elif ".attn.proj_" in name:

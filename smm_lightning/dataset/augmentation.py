@@ -45,6 +45,7 @@ def random_bits(seed: int, epoch: int, index: Tensor, stream: int) -> Tensor:
     Returns:
         (B,) int64 in [0, 2^32).
     """
+    # One after the other: adding them up would give seed 1 in epoch 0 the bits of 0 in 1.
     bits = index & _MASK
     for word in (seed, epoch, stream):
         bits = _mixed(bits ^ _mixed(torch.full_like(bits, word & _MASK) + 0x9E3779B9))
@@ -82,6 +83,7 @@ def crop_indices(
         rows = rows + random_bits(seed, epoch, index, stream=0)[:, None] % offsets
         columns = columns + random_bits(seed, epoch, index, stream=1)[:, None] % offsets
     if augmentation.flip:
+        # The columns are turned round, so flipping costs no pass over the pixels.
         mirrored = (random_bits(seed, epoch, index, stream=2) & 1).bool()
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     return rows, columns

@@ -121,6 +121,7 @@ class CoOp(Source):
         if images is not None:
             folders += [images, *(f for f in images.parents if f.is_relative_to(self.root))]
         candidates = [folder / self.split for folder in folders]
+        # ILM-VP's copy of the same file.
         candidates.append(self.root / self.name / "split.json")
         return next((path for path in candidates if path.is_file()), None)
 

@@ -249,11 +249,12 @@ class ImageDataModule(L.LightningDataModule):
         return self._prepared(batch)
 
     def _prepared(self, batch: dict[str, Any]) -> Batch:
-        self.on_batch()
+        self.on_batch()  # for whoever watches that the run moves
         split, index = batch["split"], batch["index"]
         resident = self._loaders.resident.get(split)
         images = batch["image"] if resident is None else resident[batch["position"]]
         augmentation = self.augmentation if split == "train" else PRESETS["none"]
+        # Crops are taken while resizing, so that only their pixels are computed.
         if augmentation != PRESETS["none"] or images.shape[1] != self.size:
             rows, columns = crop_indices(index, self.size, augmentation, self.seed, batch["epoch"])
             images = resize(images, rows, columns, self.size + augmentation.margin)

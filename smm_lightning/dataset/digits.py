@@ -37,6 +37,7 @@ class Digits(Source):
             stratify=digits.target,
             random_state=0,
         )
+        # In the order of the file: a shuffled one would be part of the result.
         train, test = np.sort(train), np.sort(test)
         return Splits(
             train=ArraySplit("digits/train", images[train], digits.target[train]),

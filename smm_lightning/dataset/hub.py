@@ -37,6 +37,7 @@ class HubSplit(Split):
         from datasets import Image as ImageFeature
 
         super().__init__(name, _labels(name, table, label_column, class_names))
+        # Decoded by us, as all other images are: the library would turn photographs by itself.
         self.table = table.cast_column(image_column, ImageFeature(decode=False))
         self.image_column = image_column
         self.decoding = decoding

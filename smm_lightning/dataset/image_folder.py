@@ -159,7 +159,7 @@ def images_by_class(
         decoding: from files to RGB.
         groups: finds in a file's name the object that the image shows.
     """
-    walker = Walker()
+    walker = Walker()  # one for all classes: a file that two of them link to counts once
     names: list[str] = []
     labels: list[int] = []
     left_out: dict[str, int] = {}

@@ -55,6 +55,7 @@ class LmdbSplit(Split):
             and isinstance(record[0], bytes)
         ):
             raise problem(where, "the record is no (image, label)")
+        # Labels come from the split file; a record of another order would train nonsense.
         if record[1] != self.labels[index]:
             expected = int(self.labels[index])
             raise problem(where, f"has another label than the split file's {expected}", record[1])

@@ -27,6 +27,7 @@ def resize(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
     """
     if images.shape[1:3] == (size, size):
         return _pixels(images, rows, columns)
+    # Along the rows first, as PIL does: it rounds between the two.
     along_rows = _resampled(images.transpose(1, 2), columns, size)  # (B, W, h, C)
     return _resampled(along_rows.transpose(1, 2).contiguous(), rows, size).to(torch.uint8)
 

@@ -67,9 +67,10 @@ class DeterministicBatchSampler(Sampler[BatchIndices]):
     def __iter__(self) -> Iterator[BatchIndices]:
         epoch, done = self.progress()
         order = self._order(epoch)
+        # A run that goes on in the middle of an epoch leaves out what it has seen.
         for batch in order.split(self.batch_size)[done : len(self)]:
             positions = batch[self.rank :: self.world].tolist()
-            if positions:
+            if positions:  # the last batch of an evaluation may be too small for all ranks
                 yield BatchIndices(epoch, positions, len(positions) * self.world / len(batch))
 
     def _order(self, epoch: int) -> torch.Tensor:

@@ -100,8 +100,10 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
         seed: which ones.
     """
     rank, size = _ranks(labels, seed)
+    # The place within the class as a share of it: so every prefix of the order is stratified.
     order = np.argsort(np.where(rank == 0, -1, (rank + 0.5) / size), kind="stable")
     classes = int((rank == 0).sum())
+    # Which classes come first is drawn, too, for fewer samples than classes.
     order[:classes] = np.random.default_rng(seed).permutation(order[:classes])
     return np.sort(order[:count])
 
@@ -120,6 +122,7 @@ def held_out(
     """
     if groups is None:
         rank, size = _ranks(labels, seed)
+        # Half a place further, so that shares are rounded and not cut.
         return (rank + 0.5) / size < share
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     return held_out(labels[first], share, seed)[member]

@@ -41,6 +41,7 @@ def greedy_one_to_one(counts: Tensor) -> Tensor:
     source_classes, classes = counts.shape
     require_enough_sources(source_classes, classes)
     table = counts.cpu().numpy()
+    # Most cells are zero: a table of 1,000 x 397 has at most one non-zero cell for each image.
     sources, targets = np.nonzero(table)
     order = np.lexsort((targets, sources, -table[sources, targets]))
     chosen: dict[int, int] = {}

@@ -101,9 +101,9 @@ class LabelMapping(nn.Module, ABC):
         """
         if self.statistics is None:
             return 0.0
-        before = self.dense()
+        before = self.dense()  # a copy, or it would change with the fit
         self.fit(over_ranks(self.statistics))
-        self.statistics = None
+        self.statistics = None  # a count that is used twice would count images twice
         after = self.dense()
         if before is None or after is None:
             return 0.0
@@ -124,6 +124,7 @@ class LabelMapping(nn.Module, ABC):
             return [{"target": name, "sources": []} for name in classes]
         rows = []
         for name, column in zip(classes, weights.T.cpu(), strict=True):
+            # A dense mapping has a thousand weights for a class; tables and dashboards show a few.
             heaviest = column.argsort(descending=True)[:_MOST_SOURCES].tolist()
             rows.append(
                 {

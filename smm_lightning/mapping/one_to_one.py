@@ -76,6 +76,7 @@ class OneToOneMapping(LabelMapping):
 
     @override
     def fit(self, statistics: Tensor) -> None:
+        # On the CPU for every device: ties must not be broken by the order of a parallel sort.
         self._set(greedy_one_to_one(statistics))
 
     @override
@@ -131,7 +132,8 @@ class RandomMapping(OneToOneMapping):
         self, inputs: int, classes: int, seed: Seed, temperature: Temperature = 1.0
     ) -> None:
         super().__init__(inputs, classes, refresh="once", temperature=temperature)
-        self.refresh = "never"
+        self.refresh = "never"  # the parent has no such mapping
+        # A generator of its own: the choice must not depend on what was drawn before.
         generator = torch.Generator().manual_seed(seed)
         self._set(torch.randperm(inputs, generator=generator)[:classes])
 

@@ -40,9 +40,11 @@ def best_temperature(
         UserError: If a logit is not finite.
     """
 
+    # Of its logarithm: a search in T itself would spend its steps between 500 and 1000.
     def loss(logarithm: float) -> float:
         total = torch.zeros((), dtype=torch.float64)
         for logits, targets in batches:
+            # In float64, or the last digits of the sum would depend on the size of the batches.
             scaled = logits.double() / math.exp(logarithm)
             total += cross_entropy(scaled, targets, reduction="sum")
         return over_ranks(total if device.type == "mps" else total.to(device)).item()

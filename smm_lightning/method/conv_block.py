@@ -16,7 +16,7 @@ from smm_lightning.method.per_channel import normalized
 _PLANES = (0, 2, 3)  # all dimensions but the channels
 
 
-class Block(nn.Sequential):
+class ConvBlock(nn.Sequential):
     """Convolution, BatchNorm, ReLU, and a 2x2 max-pool if asked for.
 
     Source: paper figure 8; published ``instance_model.py``, class ``AttributeNet``.
@@ -78,7 +78,7 @@ class Block(nn.Sequential):
 def use_kernel(module: nn.Module, *, fast: bool) -> None:
     """Let all blocks in a module compute by the kernel, or by their layers one by one."""
     for part in module.modules():
-        if isinstance(part, Block):
+        if isinstance(part, ConvBlock):
             part.fast = fast
 
 
@@ -96,11 +96,13 @@ class _NormPoolRelu(Function):
         pooled: bool,  # noqa: FBT001
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, h, w) planes and (C,) parameters; also the batch's mean, variance and count."""
+        # Sums of 16-bit values would lose most of their digits.
         wide = planes.to(torch.promote_types(planes.dtype, torch.float32))
         count = wide.new_full((1,), planes.numel() / planes.shape[1])
         total = _over_ranks(torch.cat([wide.sum(_PLANES), count]))
         mean, count = total[:-1] / total[-1], total[-1:]
         one = torch.ones_like(mean)
+        # About the mean, in a second pass: E[x^2] - E[x]^2 cancels for large means.
         var = _over_ranks(normalized(wide, mean, one).square_().sum(_PLANES)) / count
         kept, index = planes, None
         if pooled:
@@ -108,7 +110,7 @@ class _NormPoolRelu(Function):
         result = normalized(kept, mean, var, scale, shift, eps)
         # torch.compile of torch 2.11 gives a result that was written in place a gradient of zero.
         result = result.relu() if torch.compiler.is_compiling() else result.relu_()
-        inverse = torch.rsqrt(var + eps)
+        inverse = torch.rsqrt(var + eps)  # kept: the backward pass needs it four times
         ctx.save_for_backward(planes, kept, index, result, mean, inverse, scale, count)
         ctx.mark_non_differentiable(mean, var, count)
         return result, mean, var, count

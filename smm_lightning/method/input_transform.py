@@ -37,6 +37,7 @@ class InputTransform(nn.Module, ABC):
         self.input_size = image_size
         # Facts of the backbone, not results of training: kept out of the checkpoint.
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        # The variance, because batch_norm takes it, and one kernel normalises.
         self.register_buffer("variance", torch.tensor(std) ** 2, persistent=False)
 
     def normalize(self, images: Tensor) -> Tensor:

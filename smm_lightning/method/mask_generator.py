@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from smm_lightning.errors import problem
-from smm_lightning.method.conv_block import Block
+from smm_lightning.method.conv_block import ConvBlock
 
 
 class MaskGenerator(nn.Module):
@@ -39,8 +39,9 @@ class MaskGenerator(nn.Module):
         self.blocks = nn.ModuleList()
         features = 3
         for layer in range(layers - 1):
+            # As published: twice the channels for each layer. Table 11 varies the first.
             out = width * 2**layer
-            self.blocks.append(Block(features, out, pooled=layer < poolings))
+            self.blocks.append(ConvBlock(features, out, pooled=layer < poolings))
             features = out
         self.head = nn.Conv2d(features, 3, 3, padding=1) if channels == 3 else None  # noqa: PLR2004
 
@@ -48,6 +49,8 @@ class MaskGenerator(nn.Module):
         """Let every value of every mask be 1, until the last layer is trained."""
         assert self.head is not None, "one channel has no last layer"
         assert self.head.bias is not None
+        # The layers before it stay random: with a weight of 0 here, they still get gradients from
+        # the second step on.
         nn.init.zeros_(self.head.weight)
         nn.init.ones_(self.head.bias)
 
@@ -56,4 +59,5 @@ class MaskGenerator(nn.Module):
         features = images
         for block in self.blocks:
             features = block(features)
+        # Table 3: a mask for all channels is the mean of the features, and has no last layer.
         return features.mean(dim=1, keepdim=True) if self.head is None else self.head(features)

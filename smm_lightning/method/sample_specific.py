@@ -79,6 +79,7 @@ class SampleSpecificMask(InputTransform):
         _check(image_size, patch_size, start, full=learn_pattern and channels == 3)  # noqa: PLR2004
         self.patch_size = patch_size
         self.upsample = INTERPOLATIONS[interpolation]
+        # Of every value of the mask, as often as the interpolation reads the coarse one (Table 5).
         self.pixel_accesses = READS[interpolation] * channels * image_size**2
         generator = MaskGenerator(layers, patch_size.bit_length() - 1, width, channels)
         if start == "full":
@@ -91,7 +92,7 @@ class SampleSpecificMask(InputTransform):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        images = self.normalize(images)
+        images = self.normalize(images)  # f_mask sees what the backbone would (published code)
         mask = self._mask_of(images)
         return images + mask if self.pattern is None else torch.addcmul(images, self.pattern, mask)
 

@@ -47,6 +47,7 @@ class FramePrompt(InputTransform):
         mask[:, width : image_size - width, width : image_size - width] = 0
         if frame == 0.5:  # noqa: PLR2004 - an odd size has a middle pixel, and full covers it too
             mask.fill_(1)
+        # Follows from the settings, so it is in no checkpoint.
         self.register_buffer("frame_mask", mask, persistent=False)
 
     @override
@@ -94,6 +95,7 @@ class PadPrompt(InputTransform):
                 "Use a smaller dataset.native_size, or a larger backbone.image_size.",
             )
         self.input_size = native_size
+        # An odd border is one pixel wider above and left, as in ILM-VP.
         before = (image_size - native_size + 1) // 2
         after = (image_size - native_size) // 2
         self.padding = (before, after, before, after)
@@ -109,6 +111,7 @@ class PadPrompt(InputTransform):
     def compose(self, images: Tensor) -> Tensor:
         """Images (B, 3, n, n) in [0, 1] to (B, 3, S, S) in [0, 1]: before normalisation."""
         canvas = functional.pad(images, self.padding)
+        # Through the sigmoid, so that the border stays a picture in [0, 1]; frames may leave it.
         return canvas + torch.sigmoid(self.pattern) * self.border_mask
 
     @override

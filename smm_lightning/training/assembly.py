@@ -108,6 +108,7 @@ def plan(cfg: DictConfig) -> Plan:
     """
     require_configuration(cfg)
     problems = Problems()
+    # Before any part is built: the mask generator begins with random weights.
     L.seed_everything(cfg.seed, verbose=False)
     spec = method = data = training = None
     with problems.caught():
@@ -174,7 +175,7 @@ def build_trainer(
     Raises:
         UserError: If Lightning refuses a setting.
     """
-    with torch.device("meta"):
+    with torch.device("meta"):  # without memory and random numbers: only its layers are looked at
         network = backbone.architecture()
     precision = precision_for("auto", torch.device(device_type(node["accelerator"])), network)
     parts = {"callbacks": list(callbacks), "loggers": list(loggers), "network_precision": precision}

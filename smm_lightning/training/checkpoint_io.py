@@ -23,7 +23,7 @@ class AtomicCheckpointIO(CheckpointIO):
         storage_options: Any | None = None,
     ) -> None:
         """Write ``checkpoint``; the previous file survives any failure."""
-        buffer = io.BytesIO()
+        buffer = io.BytesIO()  # torch.save to a full disk ends the process
         torch.save(checkpoint, buffer)
         write_atomically(Path(path), buffer.getvalue())
 

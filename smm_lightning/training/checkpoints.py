@@ -55,8 +55,8 @@ class BestCheckpoint(ModelCheckpoint):
             folder,
             filename="best",
             mode="max",
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
+            save_on_train_epoch_end=False,  # but after the test, which decides
+            enable_version_counter=False,  # a run that goes on replaces its file
         )
 
     @override

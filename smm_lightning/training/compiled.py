@@ -76,6 +76,7 @@ def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -
     """
     compiled = Compiled(classifier.source, sizes)
     side = classifier.input_size
+    # The trial below changes weights; they are put back.
     state = {name: value.clone() for name, value in classifier.state_dict().items()}
     device = classifier.backbone.device
     trained = [weights for group in classifier.parameter_groups().values() for weights in group]

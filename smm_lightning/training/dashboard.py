@@ -37,7 +37,7 @@ def workspace(entity: str, project: str) -> Any:
     """
     import wandb_workspaces.workspaces as parts
 
-    grouped = [parts.Config("dataset.name"), parts.Config("method.name")]
+    grouped: list[Any] = [parts.Config("dataset.name"), parts.Config("method.name")]
     return parts.Workspace(
         entity=entity,
         project=project,

@@ -40,6 +40,7 @@ class FiniteLoss:
         Raises:
             UserError: If a loss was not finite.
         """
+        # A float on the device: a fused optimiser reads it there, and nobody waits for it.
         failed = torch.logical_not(torch.isfinite(loss.detach())).float()
         if step == 0 or self._failed is None or self._steps is None:
             self._failed, self._steps = failed, step + 1 - failed

@@ -25,12 +25,12 @@ class GracefulStop(Callback):
 
     @override
     def on_train_batch_start(self, *_: Any) -> None:
-        """From here on a signal waits."""
+        """Let a signal wait for the end of the step."""
         self.signals.in_step = True
 
     @override
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Until here."""
+        """Save where a signal came, and let the next one end the run at once."""
         if self.signals.received is None or trainer.is_last_batch or trainer.world_size > 1:
             self._let_go()
             return
@@ -41,17 +41,17 @@ class GracefulStop(Callback):
 
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
-        """And from here, where the epoch is about to be saved."""
+        """Let a signal wait again while the epoch is saved."""
         self.signals.in_step = True
 
     @override
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Until the next one."""
+        """Let a signal end the run at once while the mapping is counted."""
         self._let_go()
 
     @override
     def on_train_end(self, *_: Any) -> None:
-        """Or the end of the last one."""
+        """Let a signal end the run at once after the last epoch."""
         self._let_go()
 
     def _let_go(self) -> None:

@@ -69,6 +69,7 @@ class EpochRecorder(Callback):
             for name, value in trainer.callback_metrics.items()
             if "/" in name and (self._evaluated or not name.startswith(("test/", "val/")))
         }
+        # After the metrics, whose numbers wait for the device: so the clock has seen its work.
         seconds = self._elapsed()
         stepping = seconds - metrics.get("time/mapping_s", 0.0) - self._evaluation
         times = {
@@ -107,7 +108,7 @@ class EpochRecorder(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """And comes back from there."""
+        """Take the history of a checkpoint."""
         self.history, self._before = state_dict["history"], state_dict["elapsed"]
 
     def _elapsed(self) -> float:
@@ -133,6 +134,7 @@ def epoch_line(history: list[Row], epochs: int) -> str:
         parts.append(f"loss {row['train/loss']:.3f}")
     shown = [split for split in ("train", "val", "test") if f"{split}/acc" in row]
     parts += [f"{split} {100 * row[f'{split}/acc']:.1f} %" for split in shown]
+    # Of all epochs: a single one may have built a cache, or shared the machine.
     mean = sum(past["time/epoch_s"] for past in history) / len(history)
     parts += [f"{row['time/epoch_s']:.1f} s", f"{clock(mean * (epochs - done))} left"]
     return "  ".join(parts)

@@ -46,6 +46,7 @@ class MappingRefresh:
             else:
                 with precision:
                     changed = classifier.refit_unchecked(batches(), over_ranks)
+        # Begun now, so that the steps of this epoch are counted for the next one.
         if mapping.refresh == "running" and mapping.is_due(epoch + 1):
             mapping.reset()
         self.log = {"mapping/changed": changed, "time/mapping_s": time.perf_counter() - start}

@@ -65,6 +65,7 @@ class SplitMetrics(nn.Module):
 
     def sums(self, split: str, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         """What was summed up since the last reset, over all ranks, for a checkpoint."""
+        # Summed now, because a run may go on with another number of ranks.
         return {
             name: {
                 state: over_ranks(cast("Tensor", value).detach())

@@ -99,6 +99,7 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def on_train_epoch_start(self) -> None:
         """Take the mapping anew, where it asks for that."""
+        # A checkpoint of the end of an epoch still holds its sums.
         self.metrics.reset("train")  # sums of a checkpoint of the last epoch's end
         self._refresh.begin_epoch(
             self.current_epoch,
@@ -116,6 +117,7 @@ class ReprogrammingModule(L.LightningModule):
         """
         images, targets = pair_of(batch)
         source = self._source(images)
+        # refresh=running counts what training has seen anyway, instead of a pass of its own.
         self._refresh.observe(source, targets)
         logits = self.classifier.mapped(source)
         loss = self.loss(logits, targets)
@@ -151,7 +153,7 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser; its rates step once an epoch."""
-        fused = self.trainer.gradient_clip_val is None
+        fused = self.trainer.gradient_clip_val is None  # Lightning refuses to clip a fused one's
         optimizer, schedule = self.how.build(self.classifier.parameter_groups(), fused=fused)
         self._settings = settings_of(optimizer)
         lr_scheduler = {"scheduler": schedule, "interval": "epoch"}
@@ -193,6 +195,7 @@ class ReprogrammingModule(L.LightningModule):
     def _evaluate(self, split: str, batch: Any) -> None:
         images, targets = pair_of(batch)
         logits = self(images)
+        # Of every loss the same number, so that losses of runs can be compared.
         self._note(split, logits, targets, cross_entropy(logits, targets))
 
     def _note(self, split: str, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
@@ -204,5 +207,6 @@ class ReprogrammingModule(L.LightningModule):
             )
 
     def _over_ranks(self, statistics: Tensor) -> Tensor:
+        # A copy: some strategies reduce in place, and every rank would then hold the sum.
         summed: Tensor = self.trainer.strategy.reduce(statistics.clone(), reduce_op="sum")
         return summed

@@ -87,6 +87,7 @@ class Training:
         if isinstance(self.loss, torch.nn.NLLLoss):
             what = "takes logarithms of probabilities, and would fall without end on logits"
             raise problem("loss", what, "NLLLoss", "Use loss=cross_entropy.")
+        # Two samples with known right answers are enough to tell a loss from its negative.
         targets = torch.arange(2) % classes
         logits = 4.0 * torch.nn.functional.one_hot(targets, classes)
         logits[0] *= 2  # so that a sum and a mean differ, and the samples do

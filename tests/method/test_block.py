@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import multiprocessing, nn
 
-from smm_lightning.method.conv_block import Block
+from smm_lightning.method.conv_block import ConvBlock
 
 
 def plain(block):
@@ -14,7 +14,7 @@ def plain(block):
 
 def example(pooled, dtype=torch.double):
     torch.manual_seed(0)
-    block = Block(3, 6, pooled=pooled).to(dtype)
+    block = ConvBlock(3, 6, pooled=pooled).to(dtype)
     block.fast = True
     nn.init.normal_(block[1].weight)  # of both signs
     nn.init.normal_(block[1].bias)
