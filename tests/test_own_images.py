@@ -480,7 +480,7 @@ def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif)
     prompt = read_prompt(run)
     write_prompt(prompt, tmp_path / "p.safetensors")
     plain = rebuild(prompt)
-    export_torch(plain, tmp_path / "p.pt2", prompt.parts["decoding"])
+    (tmp_path / "p.pt2").write_bytes(export_torch(plain, prompt.parts["decoding"]))
     decoding = Decoding(exif == "true", "white")
     photo = tmp_path / "R/test/a/0.png"
     with Image.open(photo) as image:

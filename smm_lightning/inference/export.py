@@ -61,8 +61,8 @@ def _write(prompt: Prompt, output: Path, options: argparse.Namespace) -> None:
     plain = {"fast_stem": False, "channels_last": False}
     speed = {name: value for name, value in plain.items() if name in prompt.parts["backbone"]}
     classifier = rebuild(prompt, options.weights, options.trust, **speed)
-    write = export_torch if options.format == "torch" else export_onnx
-    write(classifier, output, prompt.parts["decoding"])
+    export = export_torch if options.format == "torch" else export_onnx
+    write_atomically(output, export(classifier, prompt.parts["decoding"]))
 
 
 def facts_of(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> str:
@@ -71,47 +71,42 @@ def facts_of(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> st
     return json.dumps({**facts, "decoding": decoding}, indent=2)
 
 
-def export_torch(classifier: ReprogrammedClassifier, path: Path, decoding: dict[str, Any]) -> None:
+def export_torch(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> bytes:
     """Images (any B, 3, input_size, input_size) in [0, 1] to target logits, as one program.
 
     Args:
         classifier: in eval mode, on a CPU.
-        path: of the ``.pt2``.
         decoding: from image files to RGB; see ``dataset.Decoding``.
 
-    Raises:
-        OSError: If the file cannot be written; an older one is still there then.
+    Returns:
+        The content of a ``.pt2``.
     """
     content = io.BytesIO()  # on a full disk PyTorch's own writer ends the process
-    torch.export.save(
-        _exported(classifier), content, extra_files={FACTS: facts_of(classifier, decoding)}
-    )
-    write_atomically(path, content.getvalue())
+    files = {FACTS: facts_of(classifier, decoding)}
+    torch.export.save(_exported(classifier), content, extra_files=files)
+    return content.getvalue()
 
 
-def export_onnx(classifier: ReprogrammedClassifier, path: Path, decoding: dict[str, Any]) -> None:
-    """The same as an ONNX model with input ``images``, output ``logits`` and the facts as metadata.
+def export_onnx(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -> bytes:
+    """As :func:`export_torch`, with input ``images``, output ``logits`` and facts as metadata.
 
-    Args:
-        classifier: in eval mode, on a CPU.
-        path: of the ``.onnx``.
-        decoding: from image files to RGB; see ``dataset.Decoding``.
+    Returns:
+        The content of an ``.onnx``.
 
     Raises:
-        OSError: If the file cannot be written; an older one is still there then.
         UserError: If the packages for it are missing.
     """
     with from_extra("onnx", "--format onnx"):
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own, about itself
-        program = torch.onnx.export(
-            _exported(classifier), input_names=["images"], output_names=["logits"], verbose=False
-        )
+        program = torch.onnx.export(_exported(classifier), **names, verbose=False)
     assert program is not None
     program.model.metadata_props[FACTS] = facts_of(classifier, decoding)
-    write_atomically(path, program.model_proto.SerializeToString())
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def _exported(classifier: ReprogrammedClassifier) -> torch.export.ExportedProgram:
