@@ -208,11 +208,11 @@ def test_the_example_of_a_script_of_ones_own_runs(tmp_path):
 
 
 def test_sweeps_of_every_form_run(tmp_path):
-    axes = ("method=glob(f*)", "seed=range(1,3)", "mapping=choice(rlm,flm)")
+    axes = ("method=glob(f*)", "seed=range(1,2)", "mapping=choice(rlm,flm)")
     done = run_program("-m", *SMALL, *axes, "epochs=1", "~logger", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = sorted(path.parent.name[:-9] for path in tmp_path.rglob("result.json"))
-    assert names == [f"digits-full-tiny-{m}-s{s}" for m in ("flm", "rlm") for s in (1, 2)]
+    assert names == [f"digits-full-tiny-{m}-s{s}" for m in ("flm", "rlm") for s in (1,)]
 
 
 def test_a_folder_of_ones_own_adds_choices_and_configurations(tmp_path):
@@ -324,6 +324,8 @@ def test_commands_of_the_readme_run(tmp_path, command):
     kept = [
         a for a in arguments if a.split("=")[0] not in ("backbone", "trainer", "backbone.model")
     ]
+    if "-m" in kept:  # two jobs are a sweep
+        kept = [re.sub(r"^(seed=\d+),.*", r"\1", argument) for argument in kept]
     done = run_program(*kept, *small, cwd=tmp_path, WANDB_MODE="offline", WANDB_API_KEY="")
     assert done.returncode == 0, done.stdout + done.stderr
 

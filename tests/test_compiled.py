@@ -17,6 +17,7 @@ def trained(composed, *options):
     return parts.module, recorder.history[-1]
 
 
+@pytest.mark.slow  # the C++ compiler takes a minute or two
 def test_a_compiled_run_is_an_eager_run(composed):
     eager, row = trained(composed)
     fast, others = trained(composed, "compiled=true")

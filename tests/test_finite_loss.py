@@ -79,6 +79,6 @@ def test_a_training_step_asks_the_device_nothing(composed, refresh):
 
     with Questions() as control:
         assert torch.ones(1).item() == 1
-    assert control.found == ["_local_scalar_dense"]
+    assert control.lines == ["_local_scalar_dense"]
     trainer_of(cfg, [Watch()]).fit(parts.module, datamodule=parts.data)
-    assert questions.found == []
+    assert questions.lines == []

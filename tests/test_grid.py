@@ -9,6 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from smm_lightning.errors import UserError
+from smm_lightning.report.__main__ import grid_of
+from smm_lightning.report.tables import tables_of
 from smm_lightning.run.folder import State
 from smm_lightning.run.grid import CONF, expand
 from smm_lightning.run.identity import run_name
@@ -57,6 +59,39 @@ def test_expansion_is_hydras_own(experiment, expanded):
             composed = compose("train", [f"experiment={experiment}", *job.overrides])
             assert composed == job.config
             assert run_name(composed) == job.run.path.name
+
+
+@pytest.mark.parametrize(
+    ("experiment", "numbers"),
+    [
+        ("table1_resnet18", 55),
+        ("table1_resnet50", 55),
+        ("table2", 55),
+        ("table3", 44),
+        ("table5", 6),
+        ("table7", 8),
+        ("table8", 2),
+        ("table10", 66),
+        ("table11", 12),
+        ("table12", 15),
+        ("figure4", 0),
+        ("smoke", 0),
+    ],
+)
+def test_the_papers_cells_are_those_of_the_experiment(experiment, numbers, expanded, monkeypatch):
+    monkeypatch.setattr("smm_lightning.run.grid.expand", lambda name, _: expanded(name))
+    grid = grid_of(experiment, [])
+    runs, layout = grid.runs, grid.layout
+    numbers_of = [int(table.cells["paper"].count()) for table in tables_of(runs, layout)]
+    per_metric = 2 if "test/acc_best" in layout.metrics else 1
+    assert sum(numbers_of) == numbers * per_metric
+    if layout.paper == "table1":  # the paper's own order of rows and columns
+        (table, _) = tables_of(runs, layout)
+        order = (
+            "cifar10 cifar100 svhn gtsrb flowers102 dtd ucf101 food101 sun397 eurosat oxfordpets"
+        )
+        assert table.rows == order.split()
+        assert table.columns == ["pad", "narrow", "medium", "full", "smm"]
 
 
 def test_tables_share_their_runs(expanded):

@@ -10,7 +10,7 @@ CONCEPTS = {"dataset", "method", "backbone", "mapping"}
 # Floors of the house: a part imports from lower floors only, and from none beside it.
 FLOORS = (
     {"errors", "ranges"},
-    {"device", "files", "loop_batches"},
+    {"device", "files"},
     CONCEPTS,
     {"classifier", "run"},
     {"inference", "training"},

@@ -184,11 +184,11 @@ def test_an_interrupted_run_does_not_go_on_with_other_images(root, configured, m
 
 
 def test_a_sweep_names_the_run_whose_images_changed(root, tmp_path):
-    command = ("-m", *SMALL, f"dataset.source.root={root}", "seed=0,1", "epochs=1")
+    command = ("-m", *SMALL, f"dataset.source.root={root}", "seed=0", "epochs=1")
     assert run_program(*command, cwd=tmp_path).returncode == 0
     again = run_program(*command, cwd=tmp_path)
     assert again.returncode == 0
-    assert again.stdout.count("finished before") == 2
+    assert again.stdout.count("finished before") == 1
     write_class(root / "test/ant", (1, 2, 3), 1, start=100)
     done = run_program(*command, cwd=tmp_path)
     assert done.returncode == 1

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -110,6 +109,7 @@ class Loaders:
             )
         return self._loaders[key]
 
-    def close(self) -> None:
-        """End the workers. Left to the garbage collector, each would be waited for in vain."""
-        CombinedLoader(list(self._loaders.values())).reset()
+    @property
+    def made(self) -> list[Loader]:
+        """All loaders so far."""
+        return list(self._loaders.values())

@@ -23,9 +23,10 @@ from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
-from smm_lightning.run.identity import run_key
+from smm_lightning.run.identity import run_key, run_name
 from smm_lightning.run.recorded import Tables
 
+_NAME = "${run_name:}"
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
 
 
@@ -108,7 +109,18 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
         for override in plain:
             OmegaConf.update(config, override.key_or_group, override.value())
         swept = tuple(a for a in combination if a.partition("=")[0] in axes)
-        yield Job(swept, config, RunFolder(Path(config.paths.run), run_key(config)))
+        yield Job(swept, config, _folder_of(config))
+
+
+def _folder_of(config: DictConfig) -> RunFolder:
+    """Where a job lies; its name is made once, because resolving a configuration takes long."""
+    key = run_key(config)
+    place = OmegaConf.to_container(config.paths, resolve=False)["run"]  # type: ignore[call-overload, index]
+    if _NAME not in str(place):
+        return RunFolder(Path(config.paths.run), key)
+    named = config.copy()
+    named.paths.run = str(place).replace(_NAME, run_name(config, key))
+    return RunFolder(Path(named.paths.run), key)
 
 
 def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:

@@ -68,15 +68,19 @@ def run_key(config: DictConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def run_name(config: DictConfig) -> str:
+def run_name(config: DictConfig, key: str | None = None) -> str:
     """Folder of a run, such as ``digits-smm-efficientnet_lite0-ilm-s0-1f2e3d4c``.
 
     The same configuration gives the same folder, so repeating a command finds its run again.
+
+    Args:
+        config: composed.
+        key: :func:`run_key` of it, where it is known.
     """
     groups = ("dataset", "method", "backbone", "mapping")
     names = [(config.get(group) or {}).get("name") for group in groups]
     readable = "-".join(re.sub(r"[^\w.]+", "_", str(name)) for name in names)
-    return f"{readable}-s{config.seed}-{run_key(config)}"
+    return f"{readable}-s{config.seed}-{key or run_key(config)}"
 
 
 def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:

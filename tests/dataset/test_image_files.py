@@ -12,7 +12,7 @@ from smm_lightning.dataset import ImageFolder
 from smm_lightning.dataset import image_files as walk
 from smm_lightning.dataset.image_files import Walker
 from smm_lightning.errors import UserError
-from smm_lightning.figures.trained import Trained
+from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.inference.predict import files_of
 from smm_lightning.report.runs import runs_below
 from smm_lightning.run import prepare
@@ -85,7 +85,7 @@ def test_every_part_of_the_program_sees_the_same_images(root, composed, capsys):
     for reason, count in LEFT_OUT.items():
         assert said.count(f"{count} {reason}") == 2  # once for each split
     (run,) = runs_below(Path(cfg.paths.root))
-    trained = Trained(run)
+    trained = TrainedRun(run)
     assert [len(trained.labels(split)) for split in ("train", "test")] == [15, 15]
     assert trained.counts("train").sum() == 15
     found = files_of([root / "train", root / "train/messy/0.JPG"])

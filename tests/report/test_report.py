@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from smm_lightning.errors import UserError
-from smm_lightning.report.__main__ import folder_of, grid_of, title_of, write_report
+from smm_lightning.report.__main__ import folder_of, title_of, write_report
 from smm_lightning.report.comparison import compare_methods
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -191,39 +191,6 @@ def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
         )
         assert found is not None, row
         assert found.mean == float(row["mean"]), row
-
-
-@pytest.mark.parametrize(
-    ("experiment", "numbers"),
-    [
-        ("table1_resnet18", 55),
-        ("table1_resnet50", 55),
-        ("table2", 55),
-        ("table3", 44),
-        ("table5", 6),
-        ("table7", 8),
-        ("table8", 2),
-        ("table10", 66),
-        ("table11", 12),
-        ("table12", 15),
-        ("figure4", 0),
-        ("smoke", 0),
-    ],
-)
-def test_the_papers_cells_are_those_of_the_experiment(experiment, numbers, expanded, monkeypatch):
-    monkeypatch.setattr("smm_lightning.run.grid.expand", lambda name, _: expanded(name))
-    grid = grid_of(experiment, [])
-    runs, layout = grid.runs, grid.layout
-    numbers_of = [int(table.cells["paper"].count()) for table in tables_of(runs, layout)]
-    per_metric = 2 if "test/acc_best" in layout.metrics else 1
-    assert sum(numbers_of) == numbers * per_metric
-    if layout.paper == "table1":  # the paper's own order of rows and columns
-        (table, _) = tables_of(runs, layout)
-        order = (
-            "cifar10 cifar100 svhn gtsrb flowers102 dtd ucf101 food101 sun397 eurosat oxfordpets"
-        )
-        assert table.rows == order.split()
-        assert table.columns == ["pad", "narrow", "medium", "full", "smm"]
 
 
 def test_setting_fields_are_those_of_the_rows():
