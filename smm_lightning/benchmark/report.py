@@ -36,9 +36,9 @@ def lines(measured: dict[str, Any]) -> Iterator[str]:
     yield _ceilings(measured["ceilings"][0], _median(sides["limit"], "images_per_s"))
     yield ""
     yield from _table({"ours": sides["training"]}, sides.get("published"))
-    share = _median(sides["training"], "images_per_s") / _median(sides["limit"], "images_per_s")
+    ratio = _median(sides["training"], "images_per_s") / _median(sides["limit"], "images_per_s")
     yield ""
-    yield f"Training steps over the limit: {share:.2f}."
+    yield f"Training steps over the limit: {ratio:.2f}."
 
 
 def _limit(runs: Runs) -> Iterator[str]:

@@ -109,13 +109,13 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
 
 
 def held_out(
-    labels: NDArray[np.int64], share: float, seed: int, groups: NDArray[np.str_] | None = None
+    labels: NDArray[np.int64], fraction: float, seed: int, groups: NDArray[np.str_] | None = None
 ) -> NDArray[np.bool_]:
-    """Which samples are set aside: ``share`` of each class, rounded.
+    """Which samples are set aside: ``fraction`` of each class, rounded.
 
     Args:
         labels: (N,) class of every sample.
-        share: between 0 and 1.
+        fraction: between 0 and 1.
         seed: which ones.
         groups: (N,) the object of every sample; then the share is one of objects, and
             those of one are set aside together.
@@ -123,9 +123,9 @@ def held_out(
     if groups is None:
         rank, size = _ranks(labels, seed)
         # Half a place further, so that shares are rounded and not cut.
-        return (rank + 0.5) / size < share
+        return (rank + 0.5) / size < fraction
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    return held_out(labels[first], share, seed)[member]
+    return held_out(labels[first], fraction, seed)[member]
 
 
 def _ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:

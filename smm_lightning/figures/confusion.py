@@ -18,7 +18,7 @@ def confusion(trained: TrainedRun) -> Drawn:
     names = trained.class_names
     answers = trained.answers("test", np.arange(len(trained.labels("test"))))
     counts = multiclass_confusion_matrix(answers.logits, answers.targets, len(names))
-    shares = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
+    percentages = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
     title = f"Test images (%): {trained.run.title}"
-    drawn = heat_map(shares.numpy(), names, names, title, "predicted class")
+    drawn = heat_map(percentages.numpy(), names, names, title, "predicted class")
     return Drawn(drawn, {"names": np.array(names), "counts": counts.numpy()})

@@ -21,10 +21,10 @@ def mapping(trained: TrainedRun) -> Drawn | None:
     heaviest = [row["sources"][0] for row in rows]
     predicted = trained.counts("train")
     counts = predicted[[source["index"] for source in heaviest]].T  # targets by chosen sources
-    shares = counts / predicted.sum(0).clamp(min=1)[:, None]
+    fractions = counts / predicted.sum(0).clamp(min=1)[:, None]
     sources = [source["name"].split(",", maxsplit=1)[0] for source in heaviest]  # first synonyms
     arrow = " \N{LEFTWARDS ARROW} "
     names = [f"{row['target']}{arrow}{name}" for row, name in zip(rows, sources, strict=True)]
     title = f"Images seen as each source (%): {trained.run.title}"
-    drawn = heat_map(100 * shares.numpy(), names, sources, title, "source class")
+    drawn = heat_map(100 * fractions.numpy(), names, sources, title, "source class")
     return Drawn(drawn, {"names": np.array(names), "counts": counts.numpy()})

@@ -57,12 +57,12 @@ def without_ticks(axis: Axes) -> None:
 
 
 def heat_map(
-    shares: np.ndarray[Any, Any], rows: list[str], columns: list[str], title: str, xlabel: str
+    percentages: np.ndarray[Any, Any], rows: list[str], columns: list[str], title: str, xlabel: str
 ) -> Figure:
     """Percentages in [0, 100], with names where they fit and numbers where few.
 
     Args:
-        shares: (rows, columns).
+        percentages: (rows, columns).
         rows: names of the rows.
         columns: names of the columns.
         title: over it.
@@ -70,16 +70,16 @@ def heat_map(
     """
     figure = new_figure(COLUMN, 3.2)
     axis = figure.subplots()
-    picture = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    picture = axis.imshow(percentages, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     axis.grid(visible=False)
     if len(rows) <= _MOST_NAMES:
         axis.set_yticks(range(len(rows)), rows, fontsize=6)
         axis.set_xticks(range(len(columns)), columns, fontsize=6, rotation=60, ha="right")
     if len(rows) <= _MOST_NUMBERS:
-        for (row, column), share in np.ndenumerate(shares):
+        for (row, column), percentage in np.ndenumerate(percentages):
             # On the dark half of the colour map, letters are white.
-            look: dict[str, Any] = {"fontsize": 5, "color": "white" if share < 55 else "black"}  # noqa: PLR2004
-            axis.text(column, row, f"{share:.0f}", ha="center", va="center", **look)
+            look: dict[str, Any] = {"fontsize": 5, "color": "white" if percentage < 55 else "black"}  # noqa: PLR2004
+            axis.text(column, row, f"{percentage:.0f}", ha="center", va="center", **look)
     axis.set(xlabel=xlabel, ylabel="class")
     axis.set_title(title, fontsize=7)
     figure.colorbar(picture, ax=axis, shrink=0.8)

@@ -151,7 +151,7 @@ def resolve_milestones(milestones: str | Sequence[int], epochs: int) -> list[int
         if milestones not in MILESTONES:
             hint = did_you_mean(milestones, MILESTONES)
             raise problem("scheduler.milestones", "unknown", milestones, hint)
-        at = (int(share * epochs) for share in MILESTONES[milestones])
+        at = (int(fraction * epochs) for fraction in MILESTONES[milestones])
         return [epoch for epoch in at if epoch > 0]
     problems = Problems()
     listed = list(milestones)
