@@ -69,6 +69,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
                     print_config(cfg)
                 print("\n".join(account.lines(data.images, data.overlaps)))
             data.on_batch = signals.progressed
+            signals.progressed()  # the first batch is waited for, too
             trainer.fit(module, datamodule=data, ckpt_path=start)
             last = recorder.history[-1] if recorder.history else {}
             if "test/acc" not in last:  # the last epoch was not tested

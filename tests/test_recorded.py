@@ -65,6 +65,7 @@ def test_without_tables_nothing_is_recorded(tmp_path):
         b'"run_key"\n"ab","more"\n',
         b'"run_key","config"\n"ab"\n',
         b'"a","a.b"\n1,2\n',
+        b'"a.b","a"\n1,2\n',
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path, content):

@@ -65,6 +65,6 @@ class TimmModel(BackboneSpec):
 
 
 def _takes_size(model: str) -> bool:
-    """Whether the network has patches or crop_indices that depend on the image's size."""
+    """Whether the network has patches or windows that depend on the image's size."""
     with torch.device("meta"):
         return hasattr(timm.create_model(model, pretrained=False), "patch_embed")

@@ -128,7 +128,8 @@ def config_of(setting: Setting) -> DictConfig:
         overrides["method.width"] = setting.width
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"{field}={value}" for field, value in overrides.items()])
-    side = config.backbone.image_size
+    side = build(config.backbone, "backbone").image_size  # timm's models know their own
+    config.backbone.image_size = side
     config.dataset.native_size = _SIDE if side > _SIDE else side // 2  # the pad method has a border
     return config
 

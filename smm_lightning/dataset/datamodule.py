@@ -114,7 +114,7 @@ class ImageDataModule(L.LightningDataModule):
         sides = {"train": size + self.augmentation.margin, "test": size, "val": size}
         sizes = {name: source.image_size or side for name, side in sides.items()}
         self.selection = Selection(subsets, val_fraction, use_val, subset_seed, sizes)
-        self.on_batch: Callable[[], None] = lambda: None  # called for every batch of any kind
+        self.on_batch: Callable[[], None] = _nothing  # called for every batch of any kind
         self.overlaps: list[account.Overlap] = []  # known after setup
         self._caches: dict[str, ImageCache] = {}
         self._listings: dict[str, Listing] = {}
@@ -335,6 +335,10 @@ class ImageDataModule(L.LightningDataModule):
         if problems.lines:
             self._caches = {}
         problems.raise_if_any()
+
+
+def _nothing() -> None:
+    """A function that can be pickled, unlike a lambda."""
 
 
 def _subsets(

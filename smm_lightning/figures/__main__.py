@@ -90,10 +90,10 @@ def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def draw_run(trained: TrainedRun, chosen: Sequence[Entry]) -> None:
     """Figures of a run, into its folder ``figures``."""
-    for entry in chosen:
+    folder = trained.run.folder / "figures"
+    for entry in _without_weights_first(chosen):
         if entry.of == "run" and (drawn := entry.draw(trained)) is not None:
-            path = trained.run.folder / "figures" / entry.name
-            print(save(drawn, path, entry.caption, [trained.run.key]), flush=True)
+            print(save(drawn, folder / entry.name, entry.caption, [trained.run.key]), flush=True)
 
 
 def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -> None:
@@ -106,11 +106,18 @@ def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -
         chosen: which figures.
     """
     keys = [run.key for run in group.runs]
-    for entry in chosen:
-        if entry.of == "group" and (drawn := entry.draw(group)) is not None:
-            print(save(drawn, folder / f"{entry.name}-{name}", entry.caption, keys), flush=True)
-    for trained in group.trained:
-        draw_run(trained, chosen)
+    # Where weights or images are not there, what needs none of them is drawn all the same.
+    for weights in (False, True):
+        entries = [entry for entry in chosen if entry.weights == weights]
+        for entry in entries:
+            if entry.of == "group" and (drawn := entry.draw(group)) is not None:
+                print(save(drawn, folder / f"{entry.name}-{name}", entry.caption, keys), flush=True)
+        for trained in group.trained:
+            draw_run(trained, entries)
+
+
+def _without_weights_first(chosen: Sequence[Entry]) -> list[Entry]:
+    return sorted(chosen, key=lambda entry: entry.weights)
 
 
 def _run(folder: Path) -> Run:

@@ -41,7 +41,7 @@ def confidence(group: Group) -> Drawn:
     images, targets = largest.images("train", chosen)
     drawn = new_figure(COLUMN, 2.9)
     axes = drawn.subplots(2, len(chosen), height_ratios=(1, 1.5), squeeze=False)
-    looks = [trained.run.look for trained in runs]
+    looks = [group.looks[trained.method] for trained in runs]
     for column, (picture, axis) in enumerate(axes.T):
         picture.imshow(images[column].permute(1, 2, 0).cpu().clamp(0, 1).numpy())
         picture.set_title(largest.class_names[int(targets[column])], fontsize=6)
@@ -52,9 +52,9 @@ def confidence(group: Group) -> Drawn:
         axis.set_yticks(range(len(runs)), labels, fontsize=6)
         axis.invert_yaxis()
     axes[1, 0].set_xlabel("confidence of the true class", fontsize=6, loc="left")
-    drawn.suptitle(f"{group.title}, n = {len(chosen)} training images", fontsize=7)
+    drawn.suptitle(f"{group.title_of_trained}, n = {len(chosen)} training images", fontsize=7)
     by_method = {trained.method: c for trained, c in zip(runs, confidences, strict=True)}
-    return Drawn(drawn, {"image": [*chosen], **by_method})
+    return Drawn(drawn, {"image": [*chosen], **by_method}, runs=group.keys_of_trained)
 
 
 def most_different(confidences: NDArray[Any], targets: Tensor, count: int) -> list[int]:

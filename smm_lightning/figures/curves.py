@@ -59,6 +59,7 @@ _PANELS = (
 @figure(
     "curves",
     of="run",
+    weights=False,
     caption="Training loss, accuracies, changes of the label mapping and size of the prompt "
     "for each epoch (as Figure 11).",
 )

@@ -41,7 +41,7 @@ def embedding(group: Group) -> Drawn:
     shown = {"without prompt": ("none", logits)}
     for trained in runs:
         source = trained.answers("train", chosen).source_logits
-        shown[trained.run.look.label] = (trained.method, source)
+        shown[group.looks[trained.method].label] = (trained.method, source)
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     drawn = new_figure(2 * COLUMN, 1.9 * rows + 0.2)
@@ -59,9 +59,9 @@ def embedding(group: Group) -> Drawn:
             scores[name].append(value)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    title = f"Source logits of n = {len(classes)} training images: {group.title}"
+    title = f"Source logits of n = {len(classes)} training images: {group.title_of_trained}"
     drawn.suptitle(title, fontsize=7)
-    return Drawn(drawn, points, {"scores": scores})
+    return Drawn(drawn, points, {"scores": scores}, group.keys_of_trained)
 
 
 def _plane(values: NDArray[Any]) -> NDArray[Any]:

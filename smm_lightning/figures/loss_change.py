@@ -32,7 +32,7 @@ def loss_change(group: Group) -> Drawn:
         changes[trained.method] = (last.losses - first.losses).numpy()
     _, features, targets = group.bare.without_prompt("train", chosen)
     changes[_FULLY_CONNECTED] = fully_connected_change(features, targets).numpy()
-    looks = {t.method: (t.run.look.label, t.run.look.colour) for t in runs}
+    looks = {name: (look.label, look.colour) for name, look in group.looks.items()}
     looks[_FULLY_CONNECTED] = (_FULLY_CONNECTED, "#999999")
     rising = {method: 100 * float((change > 0).mean()) for method, change in changes.items()}
     drawn = new_figure(COLUMN, 0.75 * len(changes) + 0.5)
@@ -47,9 +47,9 @@ def loss_change(group: Group) -> Drawn:
         axis.text(0.01, 0.85, text, transform=axis.transAxes, va="top", fontsize=6)
         axis.set_yticks([])
     axes[-1].set_xlabel("final loss minus initial loss of a training image")
-    drawn.suptitle(f"{group.title}, n = {len(chosen)} training images", fontsize=7)
+    drawn.suptitle(f"{group.title_of_trained}, n = {len(chosen)} training images", fontsize=7)
     summary = {"method": [*rising], "share that rises (%)": [*rising.values()]}
-    return Drawn(drawn, changes, {"summary": summary})
+    return Drawn(drawn, changes, {"summary": summary}, group.keys_of_trained)
 
 
 def fully_connected_change(features: Tensor, targets: Tensor, epochs: int = 20) -> Tensor:

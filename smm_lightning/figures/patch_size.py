@@ -14,13 +14,13 @@ from smm_lightning.report.runs import distinct
 @figure(
     "patch_size",
     of="group",
+    weights=False,
     caption="Test accuracy against the patch size, shared masks as lines; bands are one standard "
     "deviation over the seeds (as Figure 4).",
 )
 def patch_size(group: Group) -> Drawn | None:
     """Figure 4; nothing where there is one patch size only."""
     values: dict[tuple[str, Any], list[float]] = defaultdict(list)
-    looks = {run.method: run.look for run in group.runs}
     for run in group.runs:
         accuracy = 100 * run.finished["test/acc_last"]
         values[run.method, run.value("method.patch_size")].append(accuracy)
@@ -31,7 +31,7 @@ def patch_size(group: Group) -> Drawn | None:
     axis = drawn.subplots()
     data: dict[str, list[Any]] = {n: [] for n in ("method", "patch size", "mean", "std", "n")}
     for method in distinct(name for name, _ in values):
-        look = looks[method]
+        look = group.looks[method]
         sizes = sorted(size for name, size in values if name == method and size is not None)
         members = [values[method, size] for size in sizes] or [values[method, None]]
         means = np.array([np.mean(one) for one in members])

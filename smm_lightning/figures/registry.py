@@ -1,7 +1,7 @@
 """Which figures there are: functions with their names, kinds and captions."""
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
@@ -22,11 +22,13 @@ class Drawn:
         figure: to be saved.
         data: what it shows, by name: columns of equal length, or arrays.
         tables: further columns, by the ending of their file's name.
+        runs: keys of the runs that are shown, where they are not all that it was drawn for.
     """
 
     figure: Figure
     data: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runs: Sequence[str] | None = None
 
 
 # Of a :class:`TrainedRun` or a :class:`Group`; ``None`` where there is nothing to show.
@@ -42,28 +44,33 @@ class Entry:
         of: what it is drawn for.
         caption: for people.
         draw: the function.
+        weights: whether it needs checkpoints and images; those that do not are drawn first.
     """
 
     name: str
     of: Kind
     caption: str
     draw: FigureFunction
+    weights: bool = True
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def figure(name: str, *, of: Kind, caption: str) -> Callable[[FigureFunction], FigureFunction]:
+def figure(
+    name: str, *, of: Kind, caption: str, weights: bool = True
+) -> Callable[[FigureFunction], FigureFunction]:
     """Make a function a figure.
 
     Args:
         name: of its files.
         of: ``run``: it takes a :class:`TrainedRun`; ``group``: a :class:`Group`.
         caption: what it shows, in a sentence.
+        weights: ``False`` for one that needs results only.
     """
 
     def register(draw: FigureFunction) -> FigureFunction:
-        _ENTRIES[name] = Entry(name, of, caption, draw)
+        _ENTRIES[name] = Entry(name, of, caption, draw, weights)
         return draw
 
     return register

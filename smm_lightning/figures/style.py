@@ -93,7 +93,7 @@ def save(drawn: Drawn, path: Path, caption: str = "", runs: Sequence[str] = ()) 
         drawn: to write.
         path: without suffix.
         caption: for the page of a report, which finds it in the PNG.
-        runs: keys of the runs that are shown, written beside the data.
+        runs: keys of the runs that it was drawn for, written beside the data.
 
     Returns:
         The PNG.
@@ -105,6 +105,7 @@ def save(drawn: Drawn, path: Path, caption: str = "", runs: Sequence[str] = ()) 
         buffer = io.BytesIO()
         drawn.figure.savefig(buffer, format=suffix[1:], metadata=metadata)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue())
+    runs = runs if drawn.runs is None else drawn.runs
     columns = {name: np.asarray(values) for name, values in drawn.data.items()}
     if all(values.ndim == 1 for values in columns.values()):
         _write_columns(path.with_name(path.name + ".csv"), columns, runs)

@@ -17,6 +17,7 @@ from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.images import changed_images, require_noted_images
+from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.training.assembly import Parts, plan
 from smm_lightning.training.provenance import SCHEMA
 
@@ -206,6 +207,28 @@ class Group:
         return ", ".join([str(self.runs[0].value("dataset.name")), *words])
 
     @property
+    def title_of_trained(self) -> str:
+        """As :attr:`title`, for a figure of :attr:`trained`."""
+        methods = len(self.trained)
+        dataset = self.runs[0].value("dataset.name")
+        return f"{dataset}, {methods} method{'s' if methods > 1 else ''}, one run each"
+
+    @property
+    def keys_of_trained(self) -> list[str]:
+        """Keys of the runs that :attr:`trained` has."""
+        return [trained.run.key for trained in self.trained]
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """By methods; one that has inherited the label of another one looks as its own name."""
+        looks: dict[str, Look] = {}
+        for run in self.runs:
+            taken = {look.label for name, look in looks.items() if name != run.method}
+            look = run.look
+            looks[run.method] = look_of_name(run.method) if look.label in taken else look
+        return looks
+
+    @property
     def bare(self) -> TrainedRun:
         """A run whose images are as large as the network's input, if there is one."""
         return next((t for t in self.trained if t.method != "pad"), self.trained[0])
@@ -217,6 +240,8 @@ class Group:
             UserError: If runs were trained on others than the first of them.
         """
         first, *others = self.trained
+        for trained in self.trained:
+            require_noted_images(trained.result, str(trained.run.folder))
         for trained in others:
             digests = {one.result["images"]["train"]["digest"] for one in (trained, first)}
             if len(digests) > 1:

@@ -15,11 +15,12 @@ from smm_lightning.report.runs import Run
 @figure(
     "training",
     of="group",
+    weights=False,
     caption="Training loss for each epoch, and accuracies of the last epoch with one standard "
     "deviation over the seeds (as Figures 11 and 12).",
 )
-def training(group: Group) -> Drawn | None:
-    """Figures 11 and 12: means over the seeds; nothing for runs that stand in a table only."""
+def training(group: Group) -> Drawn:
+    """Figures 11 and 12: means over the seeds."""
     methods: dict[str, list[Run]] = defaultdict(list)
     for run in group.runs:
         methods[run.method].append(run)
@@ -28,7 +29,7 @@ def training(group: Group) -> Drawn | None:
     columns = ("method", "n", "train", "train std", "test", "test std")
     data: dict[str, list[Any]] = {name: [] for name in columns}
     for place, (method, runs) in enumerate(methods.items()):
-        look, results = runs[0].look, [run.finished for run in runs]
+        look, results = group.looks[method], [run.finished for run in runs]
         losses = _mean_losses(results)
         line = {"color": look.colour, "marker": look.marker, "label": look.label}
         left.plot(range(1, len(losses) + 1), losses, ms=3, **line)
@@ -44,7 +45,7 @@ def training(group: Group) -> Drawn | None:
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(xlabel="epoch", title="training loss")
     drawn.legend(loc="outside lower center", ncols=4)
-    labels = [runs[0].look.label for runs in methods.values()]
+    labels = [group.looks[method].label for method in methods]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
     right.set_title("accuracy (%): training, and test (hatched)")
     drawn.suptitle(group.title, fontsize=8)

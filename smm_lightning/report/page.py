@@ -35,7 +35,7 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
                 "heading": heading(table),
                 "columns": table.columns,
                 "rows": shown_rows(table),
-                "comparison": [compared_row(pictures) for pictures in compare_methods(table)],
+                "comparison": [compared_row(each) for each in compare_methods(table)],
             }
             for table in report.tables
         ],

@@ -78,6 +78,8 @@ class Layout:
         for name in given.keys() & {"rows", "columns", "metrics"}:
             value = given[name]
             given[name] = (value,) if isinstance(value, str) else tuple(value)
+        if "metrics" in given and not given["metrics"]:
+            raise problem("report.metrics", "must name at least one number of result.json", [])
         return cls(**given)
 
     @property
@@ -133,7 +135,7 @@ def best_of(means: "pd.Series[float]", metric: Metric) -> list[str]:
     """Labels of the best value, as it is printed."""
     if len(means) <= 1 or metric.highest is None:
         return []
-    shown = means.round(metric.digits)
+    shown = means.map(lambda mean: round(mean, metric.digits))  # as f-strings do, unlike NumPy
     best = shown.max() if metric.highest else shown.min()
     return list(shown.index[shown == best])
 
@@ -216,7 +218,8 @@ def _table(
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
     averages = {
         column: (means[column].mean(), _printed(layout.paper, run, metric, average=True)[0])
-        for column, run in dict(firsts).items()
+        for column in distinct(cells.index.get_level_values("column"))
+        if (run := dict(firsts).get(column)) is not None
     }
     return Table(
         title,

@@ -29,7 +29,8 @@ class State:
     """How a run stands.
 
     Attributes:
-        name: one of :data:`STATES`. ``killed``: it ended without a word (SIGKILL, power).
+        name: one of :data:`STATES`. ``killed``: it ended without a word (SIGKILL, power, or
+            the stall alarm of a run that is no job of a sweep).
         reason: of a failure or an interruption, in one line.
         since: seconds since 1970 when it came about, of a killed run the time of its last batch;
             ``None`` where nobody wrote it down.
@@ -140,7 +141,9 @@ class RunFolder:
         if self._is_locked():
             return State("running", noted.reason, noted.since)
         if noted.name == "running":
-            return State("killed", f"ended without a word: {noted.reason}", last_batch)
+            seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_batch))
+            reason = f"ended without a word, last seen {seen}: {noted.reason}"
+            return State("killed", reason, last_batch)
         return noted
 
     def discard_if_empty(self) -> None:

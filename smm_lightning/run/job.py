@@ -113,7 +113,8 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
         if not is_alone():
             finished = finished_before(run, images_since)
             print(f"\n{folder.path.name}{': finished before' if finished else ''}", flush=True)
-            return score(run.objective, finished or sweep.run_alone(overrides, run))
+            result = finished or sweep.run_alone(overrides, run)
+            return None if result is None else score(run.objective, result)
         result = train()
     except UserError as error:
         if swept:  # the other jobs go on

@@ -23,8 +23,9 @@ _GROUPS = ("dataset", "method", "backbone", "mapping", "recipe")  # whose choice
 _REQUIRED = (
     *(_KEY, "run_name", "seed", "epochs", "device", "precision", "best/selected_on"),
     *(f"config.{group}.name" for group in _GROUPS[:-1]),
-    "environment.versions.torch",
+    *("environment.versions.torch", "images.train.digest"),
 )
+_NUMBERS = ("seed", "epochs", "test/acc_last", "test/acc_best")
 # Of what is nested in a result: the parts that a table or its notes need.
 _NESTED = {
     "data/images": None,
@@ -76,7 +77,7 @@ def read_table(path: Path) -> list[Result]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, quoting=csv.QUOTE_NONNUMERIC, strict=True))
         return [{**_result(row), "recorded": str(path)} for row in rows]
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         what = "cannot be read as a table of runs"
         raise problem(str(path), what, str(error), "Restore it, or delete it.") from None
 
@@ -93,6 +94,9 @@ def _result(row: Mapping[str, Any]) -> Result:
     filled = {name: value for name, value in row.items() if value not in ("", None)}
     if missing := [name for name in _REQUIRED if name not in filled]:
         message = f"a row has no {missing[0]}"
+        raise ValueError(message)
+    if wrong := [name for name in _NUMBERS if not isinstance(filled.get(name), float)]:
+        message = f"{wrong[0]} is no number"
         raise ValueError(message)
     result = _nested(filled)
     return {**result, _KEY: str(result[_KEY])}
@@ -164,5 +168,8 @@ def _nested(row: Mapping[str, Any]) -> Result:
             if not isinstance(node, dict):
                 message = f"the column {name} lies in another one"
                 raise ValueError(message)
+        if leaf in node:
+            message = f"the column {name} holds another one"
+            raise ValueError(message)
         node[leaf] = int(value) if isinstance(value, float) and value.is_integer() else value
     return {**result, "diagnosis": json.loads(result.get("diagnosis", "null"))}

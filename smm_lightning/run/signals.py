@@ -70,7 +70,7 @@ class RunSignals:
     def progressed(self) -> None:
         """A batch came: from now on the next one is waited for."""
         now = time.monotonic()
-        if now < self._armed + _REARM_S:
+        if now < self._armed + min(_REARM_S, self.stall_s / 4):
             return
         self._armed = now
         self.note()

@@ -23,7 +23,7 @@ _IN_SWEEP = "SMM_JOB_OF"  # in the environment of such a program: the process th
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
+def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any] | None:
     """Run one job as a program of its own, and wait for it.
 
     It has its own memory, environment and signals: whatever happens to it, the sweep goes on.
@@ -33,7 +33,7 @@ def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
         run: its folder and what was asked.
 
     Returns:
-        Its result.
+        Its result; ``None`` of a fast development run, which has none.
 
     Raises:
         RunEndedError: If it has none; the folder says why.
@@ -51,12 +51,12 @@ def run_alone(overrides: Sequence[str], run: RunContext) -> dict[str, Any]:
     if received:
         raise SystemExit(128 + received[0])
     folder, result = run.folder, run.folder.result()
-    if status == 0 and result is not None:
+    if status == 0 and (result is not None or run.dry):
         return result
     state = folder.state()
     if state.name in ("pending", "done"):  # it never began, or only a part of it failed
         folder.note("failed", f"it left with exit status {status}")
-    elif state.name == "killed" and time.time() - (state.since or 0) >= run.stall_s:
+    elif status == 1 and state.name == "killed" and time.time() - (state.since or 0) >= run.stall_s:
         folder.note("failed", f"no batch for {run.stall_s:g} s (stall_minutes)")
     state = folder.state()
     how = f" (signal {signal.Signals(-status).name})" if status < 0 else ""

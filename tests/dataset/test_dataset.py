@@ -1,6 +1,7 @@
 """Sources of our own, order, augmentation, subsets, and the datamodule that joins them."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -231,6 +232,12 @@ def test_a_gpu_gets_larger_batches_and_workers_where_it_does_not_hold_the_images
     data = datamodule(ImageFolder(str(folder)), residency="disk")
     data._loaders.resident = {"train": torch.zeros(1)}
     assert data.train_dataloader().num_workers == 0
+
+
+def test_a_datamodule_can_be_pickled(folder, datamodule):
+    data = datamodule(ImageFolder(str(folder)))
+    again = pickle.loads(pickle.dumps(data))
+    assert again.image_counts == data.image_counts
 
 
 def test_ranks_see_the_images_of_one(folder, datamodule):

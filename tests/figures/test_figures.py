@@ -349,6 +349,14 @@ def test_methods_keep_their_look(runs):
     assert look_of_name("unheard of") == look_of_name("unheard of")
 
 
+def test_a_method_that_inherits_a_look_keeps_its_name(tmp_path):
+    look = {"label": "SMM", "colour": "#0072B2", "marker": "o"}
+    named = [run(tmp_path, result(method=m, config__method__look=look)) for m in ("smm", "mine")]
+    looks = Group(named).looks
+    assert (looks["smm"].label, looks["mine"].label) == ("SMM", "mine")
+    assert looks["mine"] == look_of_name("mine")
+
+
 def test_every_figure_has_a_caption_and_heads_name_no_run(trained):
     """Who finds figures by their files finds all of them."""
     for one in figures().values():

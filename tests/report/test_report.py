@@ -82,6 +82,32 @@ def test_averages_are_over_the_rows_that_all_columns_have():
     assert "| average of 2 rows | 30.0 | 40.0 |" in markdown(Report("t", [table], []))
 
 
+def test_averages_stand_under_their_columns_whatever_the_first_row_has():
+    sizes = {"a": ((8, 0.2),), "b": ((4, 0.4), (8, 0.8)), "c": ((4, 0.4), (8, 0.8))}
+    runs = [
+        run(HERE, result(dataset, accuracy=value, config__method__patch_size=size))
+        for dataset, values in sizes.items()
+        for size, value in values
+    ]
+    layout = Layout(columns=("method.patch_size",), metrics=("test/acc_last",))
+    (table,) = tables_of(runs, layout)
+    assert table.columns == list(table.averages.index) == ["8", "4"]
+    assert table.averages["mean"].tolist() == pytest.approx([80, 40])
+
+
+def test_equal_numbers_are_equally_good():
+    runs = made({("a", "full"): (1011 / 2000,), ("a", "smm"): (0.505,)})
+    (table,) = tables_of(runs, LAST)
+    shown = [f"{mean:.1f}" for mean in table.cells["mean"]]
+    assert shown == ["50.5", "50.5"]
+    assert table.best("a") == ["full", "smm"]
+
+
+def test_a_report_shows_a_number():
+    with pytest.raises(UserError, match=r"report.metrics: must name at least one"):
+        Layout.of({"metrics": []})
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
