@@ -201,7 +201,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from smm_lightning.dataset.image_cache import Content, open_or_build
+from smm_lightning.dataset.image_cache_builder import Content, open_or_build
 from smm_lightning.dataset.splits import FileSplit
 
 root, cache, delay = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])

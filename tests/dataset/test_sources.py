@@ -251,10 +251,11 @@ def test_an_lmdb_and_its_split_file_must_agree(tmp_path):
 
 
 def test_an_lmdb_is_decoded_by_several_processes(tmp_path, monkeypatch):
-    from smm_lightning.dataset import image_cache
+    from smm_lightning.dataset import image_cache, image_cache_builder
 
-    monkeypatch.setattr(image_cache, "_WORTH_PROCESSES", 1)
-    monkeypatch.setattr(image_cache, "_CHUNK", 2)
+    monkeypatch.setattr(image_cache_builder, "_WORTH_PROCESSES", 1)
+    for module in (image_cache, image_cache_builder):
+        monkeypatch.setattr(module, "CHUNK", 2)
     miniatures.make_coop("dtd", tmp_path, "ilm_lmdb")
     options = {"batch_size": 2, "augmentation": "none", "size": 16, "build_workers": 2}
     data = ImageDataModule(
