@@ -302,6 +302,7 @@ def build_classifier(
     Raises:
         UserError: If there are no weights, or a part does not fit the others.
     """
+    class_names = checked_names(class_names)
     classes = len(class_names)
     if reads == "logits":  # a mapping that does not fit is refused before weights are read
         mapping = label_mapping(inputs=backbone.source_classes, classes=classes)

@@ -1,6 +1,8 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, read without waiting for a pipe."""
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,31 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def at(place: str | int | Path) -> Path:
+    """A path of the configuration; ``~`` is the home, and a folder may be called 2024."""
+    return Path(os.path.expanduser(str(place)))  # noqa: PTH111 - Path's own refuses ~nobody
+
+
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: of it.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: If it cannot be read, is a pipe, a device or a folder, or is larger.
+    """
+    # A pipe without a writer would be waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        if most is not None and status.st_size > most:
+            raise OSError(errno.EFBIG, "is too large", str(path))
+        return file.read()
 
 
 def remove_unfinished(folder: Path) -> None:

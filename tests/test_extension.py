@@ -191,7 +191,12 @@ def test_the_report_has_a_row_and_a_column_for_them(place):
 
 def test_figures_are_drawn_of_them_and_by_them(place):
     only = "training,curves,pictures,mapping,bars:bars"
-    done = run_verb("figures", "runs", "--only", only, cwd=place, PYTHONPATH=str(place))
+    path = {"PYTHONPATH": str(place)}
+    refused = run_verb("figures", "runs", "--only", "pictures", cwd=place, **path)
+    assert refused.returncode == 2
+    assert "error: method: the file names a class outside this package" in refused.stderr
+    trust = [word for module in ("corner", *MAPPINGS) for word in ("--trust", module)]
+    done = run_verb("figures", "runs", "--only", only, *trust, cwd=place, **path)
     assert done.returncode == 0, done.stderr
     names = {line.rpartition("/")[2] for line in done.stdout.splitlines()}
     wanted = {"curves.png", "pictures.png", "mapping.png"}

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "smm_lightning"
 CONCEPTS = {"dataset", "method", "backbone", "mapping"}
 # Floors of the house: a part imports from lower floors only, and from none beside it.
 FLOORS = (
-    {"errors", "ranges"},
+    {"errors", "ranges", "text"},
     {"device", "files"},
     CONCEPTS,
     {"classifier", "run"},

@@ -95,8 +95,9 @@ def test_a_checkpoint_of_another_run_is_refused_with_every_difference(composed):
 
 def test_damaged_and_hostile_checkpoints_are_refused(composed, tmp_path):
     good = tmp_path / "good.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"identity": {}, "x": torch.arange(1000)}, good)
-    assert read_checkpoint(good)["x"].sum() == 499_500
+    content = {"identity": {"schema": 7}, "parts": {}, "state_dict": {"x": torch.arange(1000)}}
+    AtomicCheckpointIO().save_checkpoint(content, good)
+    assert read_checkpoint(good)["state_dict"]["x"].sum() == 499_500
     content = good.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -301,7 +302,7 @@ def test_a_checkpoint_in_mid_epoch_keeps_the_running_counts(composed, tmp_path):
     for module in (first, second):
         module._trainer = trainer
     first.classifier.label_mapping.statistics = counts
-    checkpoint = {}
+    checkpoint = {"state_dict": first.state_dict()}
     first.on_save_checkpoint(checkpoint)
     path = tmp_path / "x.ckpt"
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)

@@ -14,6 +14,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.run import folder as run_folder
 from smm_lightning.run.folder import RunFolder, State
 from smm_lightning.run.result import write_result
+from tests.report.made_up import result
 
 
 def hold(path, ready):
@@ -52,7 +53,7 @@ def test_states_of_a_life(tmp_path):
         raise SystemExit(143)
     assert (run.state().name, run.state().reason) == ("interrupted", "left with exit status 143")
     with run.claimed():
-        write_result(run.path, {"run_key": "key"})
+        write_result(run.path, {**result(), "run_key": "key"})
     assert run.state().name == "done"
     assert RunFolder(run.path, "another").state().name == "pending"
 

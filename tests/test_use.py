@@ -184,7 +184,7 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path, monkeypatch)
         with pytest.raises(UserError, match=r"method: the file names a class within another"):
             rebuild(hostile)
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
-    del checkpoint["parts"]["decoding"]
+    checkpoint["identity"]["schema"] = 6
     torch.save(checkpoint, tmp_path / "old.ckpt")
     with pytest.raises(UserError, match=r"is a checkpoint of another version"):
         read_prompt(tmp_path / "old.ckpt")

@@ -1,5 +1,7 @@
 """A batch: ours, and what a training loop of one's own hands over, checked."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from smm_lightning.errors import problem
+from smm_lightning.text import same_but_form
 
 _IMAGE_KEYS = ("image", "images", "pixel_values")
 _TARGET_KEYS = ("target", "targets", "label", "labels")
@@ -130,7 +133,8 @@ def checked_names(class_names: Any) -> list[str]:
     """Names of target classes, as a list.
 
     Raises:
-        UserError: If they are one text, empty, no texts, or not all different.
+        UserError: If they are one text, empty, no texts, hold control characters, or are not all
+            different to the eye.
     """
     if isinstance(class_names, str | set | frozenset) or not isinstance(class_names, Iterable):
         what = "must be a list of names, in the order of the class numbers"
@@ -138,9 +142,14 @@ def checked_names(class_names: Any) -> list[str]:
     names = list(class_names)
     if not names or not all(isinstance(name, str) for name in names):
         raise problem("class_names", "must be texts, at least one", names)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    if unseen := [name for name in names if any(unicodedata.category(c) == "Cc" for c in name)]:
+        raise problem("class_names", "must hold no control characters", unseen[0])
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise problem("class_names", "must all be different", ", ".join(twice))
+    if alike := same_but_form(names, names):
+        what = "are the same but for the form of their Unicode characters"
+        raise problem("class_names", what, ", ".join(map(repr, alike)))
     return names
 
 

@@ -1,7 +1,6 @@
 """A user's own images: a folder for each split, and in it one for each class."""
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -9,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from smm_lightning.dataset.batch import checked_names
 from smm_lightning.dataset.decoding import AS_PUBLISHED, Decoding
 from smm_lightning.dataset.image_files import HIDDEN, NO_CLASS, Walker, is_hidden, visible_folders
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import NO_OBJECT, FileSplit, Splits
 from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.text import same_form
 
 # Other names of the validation folder, in the order in which they are looked for.
 _VAL_FOLDERS = ("val", "valid", "validation", "dev")
@@ -70,7 +71,7 @@ class ImageFolder(Source):
     @override
     def load(self) -> Splits:
         folders = self._folders()
-        class_names = visible_folders(folders["train"])
+        class_names = checked_names(visible_folders(folders["train"]))
         splits = {part: self._split(part, folders, class_names) for part in folders}
         if self.groups is not None:
             names = [name for split in splits.values() for name in split.names]
@@ -130,7 +131,7 @@ class ImageFolder(Source):
 
 def _plain(name: str) -> str:
     """Without differences that people do not see."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return same_form(name).casefold()
 
 
 def _pattern(text: str) -> re.Pattern[str]:

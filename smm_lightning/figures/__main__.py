@@ -6,6 +6,7 @@ groups. Each is a PNG and a PDF, with the numbers that it shows beside it. --lis
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ from smm_lightning.errors import UserError, problem
 from smm_lightning.figures.registry import Entry, figure_of, figures
 from smm_lightning.figures.style import save
 from smm_lightning.figures.trained import Group, TrainedRun
+from smm_lightning.files import at, writing
+from smm_lightning.inference.prompt_file import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
-from smm_lightning.report.runs import NAMES, Run, flattened, runs_below
-from smm_lightning.run.result import read_result
+from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
+from smm_lightning.run.result import FILE
 
 _GROUPED = [name for name in NAMES if name != "method.name"]
 
@@ -36,20 +39,26 @@ def main() -> None:
     if options.limit < 1:
         raise problem("--limit", "must be at least 1", options.limit)
     numbers = _numbers(options.images)
-    place = Path(options.what)
-    if (place / "result.json").is_file():
-        draw_run(TrainedRun(_run(place)), chosen)
+    place = at(options.what)
+    if (place / FILE).is_file():
+        with writing("figures", place):
+            draw_run(TrainedRun(run_in(place), options.trust), chosen)
         return
     if place.is_dir():
-        runs, folder = runs_below(place), folder_of(place, f"Runs in {place.name}")
+        (runs, broken), folder = runs_below(place), folder_of(place, f"Runs in {place.name}")
     else:
         grid = grid_of(options.what, options.overrides)
-        runs = [run for run in grid.runs if (run.folder / "result.json").is_file()]
+        runs = [run for run in grid.runs if run.result and (run.folder / FILE).is_file()]
         folder = folder_of(grid.root, title_of(options.what, options.overrides))
+        broken = grid.broken
+    for line in broken:
+        print(f"left out: {line}", file=sys.stderr)
     if not runs:
         raise UserError(f"figures: no run of {options.what} is finished.")
-    for name, members in groups_of(runs).items():
-        draw_group(Group(members, options.limit, numbers), folder / "figures", name, chosen)
+    with writing("figures", folder):
+        for name, members in groups_of(runs).items():
+            group = Group(members, options.limit, numbers, options.trust)
+            draw_group(group, folder / "figures", name, chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="figures, separated by commas", default="")
     images = "confidence: numbers of training images, such as 3,17"
     parser.add_argument("--images", help=images, default="")
+    add_trust(parser)
     parser.add_argument("--limit", type=int, default=5000, help="training images (default 5000)")
     return parser
 
@@ -118,10 +128,3 @@ def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -
 
 def _without_weights_first(chosen: Sequence[Entry]) -> list[Entry]:
     return sorted(chosen, key=lambda entry: entry.weights)
-
-
-def _run(folder: Path) -> Run:
-    result = read_result(folder)
-    if result is None:
-        raise problem("figures", "the result of this run cannot be read", str(folder))
-    return Run(folder, dict(flattened(result["config"])), result)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from smm_lightning.figures.registry import Drawn, figure
 from smm_lightning.figures.style import COLUMN, new_figure
@@ -86,6 +86,8 @@ def curves(trained: TrainedRun) -> Drawn:
             axis.axhline(np.log(len(classes)), color="black", lw=0.8, ls=":", label="guessing")
         if panel.logarithmic:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         if len(axis.lines) > 1:
             axis.legend()
     for axis in axes[len(panels) :]:

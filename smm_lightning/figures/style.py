@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from smm_lightning.figures.registry import Drawn
 from smm_lightning.files import write_atomically
 from smm_lightning.run.look import COLOURS, MARKERS
+from smm_lightning.text import csv_cell
 
 COLUMN = 3.4  # inches, of a two-column paper
 _MOST_NAMES, _MOST_NUMBERS = 30, 12  # of rows, that can be read in a heat map
@@ -27,6 +28,7 @@ _LOOK = {
     "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of classes may hold dollars
     "pdf.fonttype": 42,  # text stays text
     "savefig.dpi": 200,
 }
@@ -123,6 +125,6 @@ def _write_columns(path: Path, columns: Mapping[str, Any], runs: Sequence[str]) 
     text = io.StringIO()
     text.write(f"# runs: {' '.join(runs)}\n" if runs else "")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerow(map(csv_cell, columns))
+    writer.writerows(map(csv_cell, row) for row in zip(*columns.values(), strict=True))
     write_atomically(path, text.getvalue().encode())

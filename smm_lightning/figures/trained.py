@@ -1,25 +1,26 @@
 """What figures are drawn from: finished runs that answer questions about their images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from smm_lightning.classifier import ReprogrammedClassifier, learned
+from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.dataset import ImageDataModule
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
+from smm_lightning.inference.parts import TrustedParts, load_learned
+from smm_lightning.inference.prompt_file import Prompt, read_prompt, require_backbone
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, distinct
-from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run.look import Look, look_of_name
-from smm_lightning.training.assembly import Parts, plan
-from smm_lightning.training.provenance import SCHEMA
+from smm_lightning.run.settings import UNTAKEN
 
 
 @dataclass(frozen=True)
@@ -55,67 +56,65 @@ class TrainedRun:
 
     Args:
         run: finished.
+        trust: see :class:`TrustedParts`.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, trust: Collection[str] = ()) -> None:
         self.run = run
+        self._trusted = TrustedParts(trust)
         self.result = run.finished
         self.method = run.method
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[tuple[str, bytes], Answers] = {}
 
     @cached_property
+    def _prompt(self) -> Prompt:
+        return read_prompt(self.run.folder)
+
+    @cached_property
     @torch.inference_mode(mode=False)  # weights are replaced later
-    def _parts(self) -> Parts:
-        """With the weights before training."""
-        require_noted_images(self.result, str(self.run.folder))
-        self._after  # noqa: B018 - a checkpoint that cannot be read is said before images are read
-        config = OmegaConf.create(self.result["config"])
-        config.dataset.augmentation = "none"
-        parts = plan(config).carry_out()
-        if changed := changed_images(self.result, parts.data.taken):
-            raise problem(str(self.run.folder), f"was trained with other images: {changed}")
-        parts.module.classifier.eval().to(self.device)
-        return parts
+    def _states(self) -> tuple[ReprogrammedClassifier, dict[str, Tensor], dict[str, Tensor]]:
+        """The classifier, in eval mode, and its weights before and after training."""
+        L.seed_everything(self.result["seed"], verbose=False)  # as a run does before it begins
+        prompt = self._prompt
+        classifier = self._trusted.classifier(prompt.parts, prompt.class_names)
+        require_backbone(classifier, prompt)
+        before = {name: value.clone() for name, value in classifier.state_dict().items()}
+        load_learned(classifier, prompt.weights)
+        after = {name: value.clone() for name, value in classifier.state_dict().items()}
+        return classifier.eval().to(self.device), before, after
 
-    @cached_property
-    def _after(self) -> dict[str, Tensor]:
-        """The trained weights."""
-        checkpoint = read_checkpoint(self.run.folder / "last.ckpt")
-        if (version := checkpoint["identity"].get("schema")) != SCHEMA:
-            what = "was trained by another version, so this one cannot show its weights"
-            hint = "--only training,patch_size,curves needs none; force=true trains it anew."
-            raise problem(str(self.run.folder), what, version, hint)
-        return learned(checkpoint["state_dict"])
-
-    @cached_property
-    @torch.inference_mode(mode=False)
-    def _before(self) -> dict[str, Tensor]:
-        """The weights before training."""
-        state = self._parts.module.classifier.state_dict()
-        return {name: value.clone() for name, value in state.items()}
-
-    @cached_property
-    @torch.inference_mode(mode=False)
+    @property
     def classifier(self) -> ReprogrammedClassifier:
         """In eval mode, with the trained weights."""
-        self._before  # noqa: B018 - kept before they are replaced
-        classifier = self._parts.module.classifier
-        classifier.load_state_dict(self._after)
-        return classifier
+        return self._states[0]
+
+    @cached_property
+    def _data(self) -> ImageDataModule:
+        """Its images, without augmentation."""
+        require_noted_images(self.result, str(self.run.folder))
+        method = self.classifier.input_transform  # what cannot be read is said before images are
+        node = {**self.result["config"]["dataset"], "augmentation": "none"}
+        node = {name: value for name, value in node.items() if name not in UNTAKEN}
+        of_prompt = {"size": method.input_size, "augmented": method.augmented}
+        data: ImageDataModule = self._trusted.build("dataset", node, ImageDataModule, **of_prompt)
+        data.setup()
+        if changed := changed_images(self.result, data.taken):
+            raise problem(str(self.run.folder), f"was trained with other images: {changed}")
+        return data
 
     @property
     def class_names(self) -> list[str]:
         """Of the target classes."""
-        return self._parts.data.class_names
+        return self._data.class_names
 
     def drawn(self, split: str, count: int) -> Positions:
         """Positions of ``count`` images of a split: see :meth:`ImageDataModule.drawn`."""
-        return self._parts.data.drawn(split, count)
+        return self._data.drawn(split, count)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """True classes of all images of a split (N,)."""
-        return self._parts.data.labels(split)
+        return self._data.labels(split)
 
     def images(self, split: str, positions: Positions) -> tuple[Tensor, Tensor]:
         """Images in [0, 1] and their classes."""
@@ -131,11 +130,12 @@ class TrainedRun:
 
     def first_answers(self, split: str, positions: Positions) -> Answers:
         """As before training: the prompt at its start, the mapping counted on all its images."""
-        self.classifier.load_state_dict(self._before)  # and back again below
-        if not self.classifier.fitted:
-            self.classifier.refit_unchecked(self._batches("train", None))
+        classifier, before, after = self._states
+        classifier.load_state_dict(before)  # and back again below
+        if not classifier.fitted:
+            classifier.refit_unchecked(self._batches("train", None))
         answers = self._answers(*self._source_logits(split, positions))
-        self.classifier.load_state_dict(self._after)
+        classifier.load_state_dict(after)
         return answers
 
     @torch.inference_mode()
@@ -161,7 +161,7 @@ class TrainedRun:
 
     def _batches(self, split: str, positions: Positions | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Images in [0, 1] and their classes; ``None``: of a whole split."""
-        for batch in self._parts.data.plain_batches(split, self.device, positions):
+        for batch in self._data.plain_batches(split, self.device, positions):
             yield batch["image"], batch["target"]
 
     @torch.inference_mode()
@@ -182,11 +182,13 @@ class Group:
         runs: finished.
         limit: how many training images take part.
         numbers: of training images that were asked for.
+        trust: see :class:`TrustedParts`.
     """
 
     runs: Sequence[Run]
     limit: int = 5000
     numbers: Sequence[int] | None = None
+    trust: Collection[str] = ()
 
     @cached_property
     def trained(self) -> list[TrainedRun]:
@@ -196,7 +198,8 @@ class Group:
             key=lambda run: (run.value("method.patch_size") not in (None, 8), run.value("seed")),
         )
         methods = distinct(run.method for run in self.runs)
-        return [TrainedRun(next(r for r in ordered if r.method == method)) for method in methods]
+        chosen = (next(run for run in ordered if run.method == method) for method in methods)
+        return [TrainedRun(run, self.trust) for run in chosen]
 
     @property
     def title(self) -> str:

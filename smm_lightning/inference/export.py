@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import from_extra, problem
 from smm_lightning.files import write_atomically, writing
+from smm_lightning.inference.export_archive import FACTS, looked_at
 from smm_lightning.inference.prompt_file import (
     Prompt,
     add_options,
@@ -27,8 +29,6 @@ from smm_lightning.inference.prompt_file import (
 )
 
 SUFFIXES = {"prompt": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
-# What predict.py must know of a whole model, in the file under this name.
-FACTS = "smm_lightning.json"
 
 
 def main() -> None:
@@ -84,6 +84,13 @@ def export_torch(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -
     content = io.BytesIO()  # on a full disk PyTorch's own writer ends the process
     files = {FACTS: facts_of(classifier, decoding)}
     torch.export.save(_exported(classifier), content, extra_files=files)
+    try:
+        looked_at(content.getvalue())
+    except ValueError as error:
+        what = (
+            f"`smm predict` will refuse this file, whose graph has another kind of part ({error})"
+        )
+        print(f"note: {what}", file=sys.stderr)
     return content.getvalue()
 
 

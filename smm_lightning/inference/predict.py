@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
-from smm_lightning.errors import UserError, from_extra, problem
+from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.files import write_atomically, writing
-from smm_lightning.inference.export import FACTS
+from smm_lightning.inference.export_file import load_onnx, load_torch
 from smm_lightning.inference.prompt_file import add_options, device_of, read_prompt, rebuild
+from smm_lightning.run.declared import check_values
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")
@@ -78,10 +79,11 @@ def load_model(
     """
     if path.suffix in (".pt2", ".onnx") and precision != "32-true":
         raise problem("--precision", "an export has its own, 32-true", precision)
-    if path.suffix == ".pt2":
-        return _torch_model(path, device)
-    if path.suffix == ".onnx":
-        return _onnx_model(path)
+    if path.suffix in (".pt2", ".onnx"):
+        logits, facts = load_torch(path, device) if path.suffix == ".pt2" else load_onnx(path)
+        decoding = _decoding(path, facts["decoding"])
+        size, names = facts["input_size"], facts["class_names"]
+        return Model(lambda images: logits(images).softmax(1), size, names, decoding)
     prompt = read_prompt(path)
     classifier = rebuild(prompt, weights, trust).to(device)
     half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
@@ -90,51 +92,14 @@ def load_model(
         with torch.autocast(device.type, half, enabled=half is not None):
             return classifier.probabilities(images)
 
-    decoding = _decoding(path, prompt.parts)
+    decoding = _decoding(path, prompt.parts["decoding"])
     return Model(confidences, classifier.input_size, classifier.class_names, decoding)
 
 
-def _decoding(path: Path, facts: Mapping[str, Any]) -> Decoding:
-    try:
-        return Decoding(**facts["decoding"])
-    except (KeyError, TypeError) as error:
-        raise problem(str(path), "does not say how images were decoded in training") from error
-
-
-def _torch_model(path: Path, device: torch.device) -> Model:
-    files = {FACTS: ""}
-    try:
-        network = torch.export.load(path, extra_files=files).module().to(device)
-        facts = json.loads(files[FACTS])
-    except Exception as error:  # the archive's reader has many of its own
-        raise problem(
-            str(path), f"is no export of this program ({type(error).__name__})"
-        ) from error
-
-    @torch.inference_mode()
-    def confidences(images: Tensor) -> Tensor:
-        logits: Tensor = network(images.to(device))
-        return logits.softmax(1)
-
-    return Model(confidences, facts["input_size"], facts["class_names"], _decoding(path, facts))
-
-
-def _onnx_model(path: Path) -> Model:
-    with from_extra("onnx", str(path)):
-        import onnxruntime
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        facts = json.loads(session.get_modelmeta().custom_metadata_map[FACTS])
-    except Exception as error:  # likewise
-        raise problem(
-            str(path), f"is no export of this program ({type(error).__name__})"
-        ) from error
-
-    def confidences(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
-        return torch.from_numpy(logits).softmax(1)
-
-    return Model(confidences, facts["input_size"], facts["class_names"], _decoding(path, facts))
+def _decoding(path: Path, arguments: Mapping[str, Any]) -> Decoding:
+    check_values(Decoding, arguments, f"{path}: decoding", problems := Problems())
+    problems.raise_if_any()
+    return Decoding(**arguments)
 
 
 class ImageFiles(Dataset[tuple[int, Tensor | str]]):

@@ -5,11 +5,10 @@ list of them, or of modules that the user trusts, and numbers for their argument
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from smm_lightning.backbone import BackboneSpec
-from smm_lightning.classifier import ReprogrammedClassifier, build_classifier, learned
+from smm_lightning.classifier import ReprogrammedClassifier, learned
+from smm_lightning.dataset.batch import checked_names
 from smm_lightning.errors import Problems, problem
 from smm_lightning.files import write_atomically
-from smm_lightning.mapping import LabelMapping
-from smm_lightning.method import InputTransform
-from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.declared import check_values
+from smm_lightning.inference.parts import TrustedParts, load_learned
+from smm_lightning.run.checkpoint import read_checkpoint, require_schema
+from smm_lightning.text import parsed_json
 
-FORMAT = "smm-lightning prompt 5"
-_CONTRACTS: dict[str, type] = {
-    "backbone": BackboneSpec,
-    "method": InputTransform,
-    "mapping": LabelMapping,
-}
+FORMAT = "smm-lightning prompt 6"
+_FACTS = ("parts", "class_names", "backbone_sha256")
+_PARTS = ("backbone", "method", "mapping", "decoding")
 
 
 @dataclass(frozen=True)
@@ -54,12 +49,7 @@ class Prompt:
     @property
     def facts(self) -> dict[str, str]:
         """What a file says beside the weights, as text."""
-        content = {
-            "parts": self.parts,
-            "class_names": self.class_names,
-            "backbone_sha256": self.backbone_sha256,
-        }
-        return {"format": FORMAT, **{name: json.dumps(value) for name, value in content.items()}}
+        return {"format": FORMAT, **{name: json.dumps(getattr(self, name)) for name in _FACTS}}
 
 
 def read_prompt(path: Path) -> Prompt:
@@ -73,14 +63,10 @@ def read_prompt(path: Path) -> Prompt:
     if path.suffix == ".safetensors":
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
-    identity = checkpoint["identity"]
-    if "mapping" not in checkpoint or "decoding" not in (checkpoint.get("parts") or {}):
-        what = "is a checkpoint of another version, which says other things"
-        raise problem(str(path), what, hint="force=true trains its run anew.")
-    weights = learned(checkpoint["state_dict"])
-    return Prompt(
-        checkpoint["parts"], identity["class_names"], identity["backbone_sha256"], weights
-    )
+    require_schema(checkpoint, str(path), "force=true trains its run anew.")
+    identity, weights = checkpoint["identity"], learned(checkpoint["state_dict"])
+    facts = checkpoint["parts"], identity.get("class_names"), identity.get("backbone_sha256")
+    return _checked(path, weights, *facts)
 
 
 def _from_safetensors(path: Path) -> Prompt:
@@ -94,11 +80,46 @@ def _from_safetensors(path: Path) -> Prompt:
             what = "is no prompt of this version"
             hint = "`smm export <its run>` makes one; runs of older versions are trained anew."
             raise problem(str(path), what, facts.get("format"), hint)
-        names = ("parts", "class_names", "backbone_sha256")
-        parts, class_names, sha256 = (json.loads(facts[name]) for name in names)
+        contents = [parsed_json(facts[name]) for name in _FACTS]
+        if _sha256(facts, weights) != facts["sha256"]:
+            raise ValueError("its content is not what was written")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise problem(str(path), f"is damaged ({type(error).__name__}: {error})") from error
+    return _checked(path, weights, *contents)
+
+
+def _checked(
+    path: Path, weights: dict[str, Tensor], parts: Any, class_names: Any, sha256: Any
+) -> Prompt:
+    """What a file says, if it can be true.
+
+    Raises:
+        UserError: If it says what no prompt says.
+    """
+    problems, where = Problems(), str(path)
+    named = isinstance(parts, dict) and all(isinstance(parts.get(n), dict) for n in _PARTS)
+    problems.require(named, where, f"must name its {', '.join(_PARTS)} with their arguments")
+    what = "does not say which frozen weights it was trained for"
+    problems.require(isinstance(sha256, str), where, what, sha256)
+    for name, value in weights.items():
+        finite = not value.is_floating_point() or bool(value.isfinite().all())
+        # A temperature that is still to be fitted is NaN.
+        problems.require(finite or name == "temperature", where, f"{name} holds NaN or infinity")
+    with problems.caught():
+        class_names = checked_names(class_names)
+    if problems.lines:
+        problems.lines = [f"{where}: {line.removeprefix(f'{where}: ')}" for line in problems.lines]
+        raise problems.as_error()
     return Prompt(parts, class_names, sha256, weights)
+
+
+def _sha256(facts: Mapping[str, str], weights: Mapping[str, Tensor]) -> str:
+    """Of everything in a file: a flipped bit of it is not seen otherwise."""
+    digest = hashlib.sha256("\n".join(facts[name] for name in _FACTS).encode())
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
@@ -116,7 +137,8 @@ def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
         name: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
         for name, value in prompt.weights.items()
     }
-    write_atomically(path, save(weights, prompt.facts))
+    facts = prompt.facts
+    write_atomically(path, save(weights, {**facts, "sha256": _sha256(facts, weights)}))
 
 
 def rebuild(
@@ -127,76 +149,29 @@ def rebuild(
     Args:
         prompt: what was learned.
         weights: a local file of the frozen weights, instead of their usual source.
-        trust: names of modules outside this package whose classes the prompt may name; they are
-            imported, which runs their code.
+        trust: see :class:`TrustedParts`.
         backbone: other arguments of the backbone than when it was trained, such as ``fast_stem``.
 
     Raises:
         UserError: If a part cannot be built, or the frozen weights are others than in training.
     """
-    node = {**prompt.parts["backbone"], **({"weights": weights} if weights else {}), **backbone}
-    trusted = frozenset(trust)
-    spec = _built("backbone", node, trusted)
-    normalization = {"mean": spec.mean, "std": spec.std}
-    node = prompt.parts["method"]
-    method = _built("method", node, trusted, image_size=spec.image_size, **normalization)
-    reads = _kind("mapping", prompt.parts["mapping"], trusted).reads
-    mapping = partial(_built, "mapping", prompt.parts["mapping"], trusted)
-    classifier = build_classifier(spec, method, mapping, prompt.class_names, reads=reads)
-    frozen = classifier.backbone
-    if frozen.sha256 != prompt.backbone_sha256:
-        hint = "Name the file that it was trained with: weights=<file>."
-        what = "these frozen weights are not those that the prompt was trained for"
-        raise problem("backbone", what, frozen.sha256[:12], hint)
-    # Half-precision files are read into float32 parts.
-    expected = classifier.state_dict()
-    try:
-        classifier.load_state_dict(
-            {name: value.to(expected[name].dtype) for name, value in prompt.weights.items()}
-        )
-    except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise problem("prompt", f"its weights do not fit its parts: {reason}") from error
+    others = {**({"weights": weights} if weights else {}), **backbone}
+    classifier = TrustedParts(trust).classifier(prompt.parts, prompt.class_names, **others)
+    require_backbone(classifier, prompt)
+    load_learned(classifier, prompt.weights)
     return classifier.eval()
 
 
-def _kind(group: str, node: dict[str, Any], trusted: frozenset[str]) -> Any:
-    """The class that a node names: of the group's package, or of a trusted module.
+def require_backbone(classifier: ReprogrammedClassifier, prompt: Prompt) -> None:
+    """The frozen weights are those that a prompt was trained for.
 
     Raises:
-        UserError: If it names no such class.
+        UserError: If they are others.
     """
-    target = str(node.get("_target_"))
-    place, _, name = target.rpartition(".")
-    if place != f"smm_lightning.{group}" and place not in trusted:
-        hint = f"If you trust its author: --trust {place}." if place else ""
-        raise problem(group, "the file names a class outside this package", target, hint)
-    try:
-        module = import_module(place)
-    except ImportError as error:
-        hint = "It must lie on PYTHONPATH."
-        raise problem(group, f"its module cannot be imported ({error})", target, hint) from error
-    public = place in trusted or name in module.__all__
-    kind = getattr(module, name, None) if public else None
-    if not (isinstance(kind, type) and issubclass(kind, _CONTRACTS[group])):
-        raise problem(group, f"the file names no {_CONTRACTS[group].__name__}", target)
-    return kind
-
-
-def _built(group: str, node: dict[str, Any], trusted: frozenset[str], **arguments: Any) -> Any:
-    """An instance of the class that a node names.
-
-    Raises:
-        UserError: If it names none, or has values that the class does not take.
-    """
-    kind = _kind(group, node, trusted)
-    values = {key: value for key, value in node.items() if key != "_target_"}
-    if "_target_" in json.dumps(values):  # looking at it would import what it names
-        raise problem(group, "the file names a class within another", node["_target_"])
-    problems = Problems()
-    check_values(kind, values, group, problems, passed=arguments)
-    problems.raise_if_any()
-    return kind(**values, **arguments)
+    if (sha256 := classifier.backbone.sha256) != prompt.backbone_sha256:
+        hint = "Name the file that it was trained with: weights=<file>."
+        what = "these frozen weights are not those that the prompt was trained for"
+        raise problem("backbone", what, sha256[:12], hint)
 
 
 def device_of(name: str) -> torch.device:
@@ -216,5 +191,10 @@ def device_of(name: str) -> torch.device:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Those of every command that builds a classifier from a file."""
     parser.add_argument("--weights", help="a local file of the frozen weights")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Of every command that builds parts which a file names."""
     trust = "a module outside this package whose classes the file may name; its code runs"
     parser.add_argument("--trust", metavar="MODULE", action="append", default=[], help=trust)

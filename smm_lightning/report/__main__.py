@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import UserError
-from smm_lightning.files import write_atomically
+from smm_lightning.files import at, write_atomically, writing
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
 from smm_lightning.report.paper import printed_order, setting_fields
@@ -21,6 +21,8 @@ from smm_lightning.report.tables import Layout, tables_of
 from smm_lightning.run.identity import identity
 from smm_lightning.run.look import Look
 from smm_lightning.run.recorded import Tables
+from smm_lightning.run.result import broken_result
+from smm_lightning.text import in_a_line
 
 
 def main() -> None:
@@ -34,22 +36,25 @@ def main() -> None:
         help="put the finished runs into <paths.results>/<experiment>.csv, for version control",
     )
     options = parser.parse_args()
-    if Path(options.what).is_dir():
+    broken: list[str] = []
+    if at(options.what).is_dir():
         if options.overrides or options.record:
             what = "--record" if options.record else "overrides"
             raise UserError(f"report: a folder takes no {what}. Name an experiment instead.")
-        root = Path(options.what)
-        runs = sorted(runs_below(root), key=printed_order)
+        root = at(options.what)
+        found, broken = runs_below(root)
+        runs = sorted(found, key=printed_order)
         title, layout = f"Runs in {root.name}", Layout()
     else:
         title = title_of(options.what, options.overrides)
         grid = grid_of(options.what, options.overrides)
-        runs, layout, root = grid.runs, grid.layout, grid.root
+        runs, layout, root, broken = grid.runs, grid.layout, grid.root, grid.broken
         if options.record:
             finished = [run.result for run in grid.runs if run.result is not None]
             print(grid.tables.record(options.what, finished))
-    folder = write_report(title, runs, layout, folder_of(root, title))
-    print((folder / "report.md").read_text())
+    folder = folder_of(root, title)
+    with writing("report", folder):
+        print(write_report(title, runs, layout, folder, broken))
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
 
 
@@ -75,12 +80,14 @@ class Grid:
         layout: of its tables.
         root: the folder of the runs.
         tables: of finished grids.
+        broken: what is wrong with results that cannot be read, a line each.
     """
 
     runs: list[Run]
     layout: Layout
     root: Path
     tables: Tables
+    broken: list[str]
 
 
 def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
@@ -109,22 +116,37 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
         values = dict(flattened(result["config"])) if result else {}
         settings_of_job = {field: job.value(field) for field in wanted}
         runs.append(Run(job.run.path, {**values, **settings_of_job}, result))
-    return Grid(runs, layout, jobs[0].run.path.parent, tables)
+    broken = [line for run in runs if run.result is None and (line := broken_result(run.folder))]
+    return Grid(runs, layout, jobs[0].run.path.parent, tables, broken)
 
 
-def write_report(title: str, runs: Sequence[Run], layout: Layout, folder: Path) -> Path:
+def write_report(
+    title: str, runs: Sequence[Run], layout: Layout, folder: Path, broken: Sequence[str] = ()
+) -> str:
     """All formats, each in one step, into ``folder``.
+
+    Args:
+        title: of the grid.
+        runs: in the order in which they are to appear.
+        layout: of the tables.
+        folder: of the report.
+        broken: what is wrong with results that were left out.
+
+    Returns:
+        The Markdown.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     tables = tables_of(runs, layout)
-    report = Report(title, tables, notes_of(runs, tables))
-    for name, text in (
-        ("report.md", markdown(report)),
+    notes = [*notes_of(runs, tables), *(f"Broken, and left out: {line}" for line in broken)]
+    report = Report(in_a_line(title), tables, [in_a_line(note) for note in notes])
+    text = markdown(report)
+    for name, content in (
+        ("report.md", text),
         ("report.csv", as_csv(report)),
         ("report.tex", latex(report)),
         ("report.html", page(report, runs, folder)),
     ):
-        write_atomically(folder / name, text.encode())
-    return folder
+        write_atomically(folder / name, content.encode(errors="surrogateescape"))
+    return text

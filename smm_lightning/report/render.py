@@ -1,6 +1,7 @@
 """Tables as Markdown, CSV and LaTeX."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,12 @@ import pandas as pd
 
 from smm_lightning.report.comparison import OURS, Comparison, compare_methods
 from smm_lightning.report.tables import Table, best_of
+from smm_lightning.text import csv_cell
 
 DASH = "\N{EN DASH}"
+_TEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
+_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,10 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 def markdown(report: Report) -> str:
     """For READMEs and terminals."""
-    parts = [f"# {report.title}", "\n".join(f"- {note}" for note in report.notes)]
+    notes = "\n".join(f"- {_as_markdown(note)}" for note in report.notes)
+    parts = [f"# {_as_markdown(report.title)}", notes]
     for table in report.tables:
-        parts.append(f"## {heading(table)}")
+        parts.append(f"## {_as_markdown(heading(table))}")
         head = ["", *table.columns]
         body = [[name, *(_markdown_cell(s) for s in cells)] for name, cells in shown_rows(table)]
         parts.append(_markdown_table(head, body))
@@ -148,9 +154,15 @@ def _markdown_cell(shown: Shown) -> str:
 
 
 def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *body]
-    escaped = [[text.replace("|", r"\|") for text in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    """Of names in the first row and column, and cells of ours."""
+    named = [[_as_markdown(line[0]), *line[1:]] for line in body]
+    lines = [[_as_markdown(name) for name in head], ["---"] * len(head), *named]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _as_markdown(text: str) -> str:
+    """What would mean something is escaped; underscores within a word do not."""
+    return re.sub(r"[\\`*\[<&|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def latex(report: Report) -> str:
@@ -177,7 +189,7 @@ def _tex_cell(shown: Shown) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+    return "".join(_TEX.get(letter, letter) for letter in text)
 
 
 def as_csv(report: Report) -> str:
@@ -185,7 +197,7 @@ def as_csv(report: Report) -> str:
     frames = []
     for table in report.tables:
         named = {"metric": table.metric.name, "unit": table.metric.unit, "table": table.title}
-        cells = table.cells.reset_index().assign(**named)
+        cells = table.cells.reset_index().assign(**named).map(csv_cell)
         frames.append(cells.assign(difference=cells["mean"] - cells["paper"]))
     columns = ["metric", "unit", "table", "row", "column", "mean", "std", "n", "missing"]
     everything = pd.concat(frames)[[*columns, "paper", "paper_std", "difference"]]

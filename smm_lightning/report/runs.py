@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.errors import problem
+from smm_lightning.errors import Problems
+from smm_lightning.run.declared import check_values
 from smm_lightning.run.identity import decisive_part
 from smm_lightning.run.look import Look, look_of_name
-from smm_lightning.run.result import read_result
+from smm_lightning.run.result import FILE, load_result
+from smm_lightning.text import in_a_line
 
 # What a run is called by; every one of them has these.
 NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name")
@@ -43,7 +45,7 @@ class Run:
     @property
     def key(self) -> str:
         """Of a finished run."""
-        return str(self.finished["run_key"])
+        return in_a_line(self.finished["run_key"])
 
     @property
     def method(self) -> str:
@@ -52,17 +54,18 @@ class Run:
 
     @property
     def look(self) -> Look:
-        """Of its method; runs of older versions do not say it."""
+        """Of its method; runs of older versions do not say it, and strangers' say anything."""
         given = {name: self.value(f"method.look.{name}") for name in Look.__dataclass_fields__}
-        return look_of_name(self.method) if None in given.values() else Look(**given)
+        check_values(Look, given, "method.look", problems := Problems())
+        return look_of_name(self.method) if problems.lines else Look(**given)
 
     @property
     def title(self) -> str:
         """Dataset, method, recipe and seed, for the head of a figure."""
         names = [self.value("dataset.name"), self.value("method.name")]
         recipe, seed = self.value("recipe.name"), self.value("seed")
-        return ", ".join(
-            [*map(str, names), *([f"recipe {recipe}"] if recipe else []), f"seed {seed}"]
+        return in_a_line(
+            ", ".join([*map(str, names), *([f"recipe {recipe}"] if recipe else []), f"seed {seed}"])
         )
 
     def protocol(self) -> dict[str, Any]:
@@ -81,21 +84,31 @@ class Run:
         }
 
 
-def runs_below(folder: Path) -> list[Run]:
-    """All finished runs in a folder, in the order of their names.
+def run_in(folder: Path) -> Run:
+    """A finished run.
+
+    Raises:
+        UserError: If there is no result, or none that can be read.
+    """
+    result = load_result(folder)
+    return Run(folder, dict(flattened(result["config"])), result)
+
+
+def runs_below(folder: Path) -> tuple[list[Run], list[str]]:
+    """All finished runs in a folder, in the order of their names, and what is wrong with others.
 
     Raises:
         UserError: If there is none.
     """
-    runs = [
-        Run(path.parent, dict(flattened(result["config"])), result)
-        for path in sorted(folder.glob("*/result.json"))
-        if (result := read_result(path.parent)) is not None
-    ]
+    runs, problems = [], Problems()
+    for path in sorted(folder.glob(f"*/{FILE}")):
+        with problems.caught():
+            runs.append(run_in(path.parent))
     if not runs:
         hint = "Name a folder of runs, such as runs, or an experiment of conf/experiment."
-        raise problem("report", "no finished run in this folder", str(folder), hint)
-    return runs
+        problems.add("report", "no finished run in this folder", str(folder), hint)
+        problems.raise_if_any()
+    return runs, problems.lines
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.report.paper import printed
 from smm_lightning.report.runs import NAMES, Run, distinct
+from smm_lightning.text import in_a_line
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
     unlike = _unlike(runs, layout)
     frame = pd.DataFrame(
         {
-            "title": ", ".join(str(run.value(name)) for name in others),
+            "title": ", ".join(in_a_line(run.value(name)) for name in others),
             "row": ", ".join(_fields(run, layout.rows, unlike, of_method=False).values()),
             "column": ", ".join(_fields(run, layout.columns, unlike, of_method=True).values()),
             "seed": run.value("seed"),
@@ -189,10 +190,10 @@ def _fields(
     run: Run, fields: Iterable[str], unlike: Sequence[str], *, of_method: bool
 ) -> dict[str, str]:
     """What names a run's row or column; a field that its method does not have is left out."""
-    names = {name: str(run.value(name)) for name in fields if run.value(name) is not None}
+    names = {n: in_a_line(run.value(n)) for n in fields if run.value(n) is not None}
     facts = run.protocol() if unlike else {}
     marks = [n for n in unlike if n in facts and n.startswith("method.") == of_method]
-    return {**names, **{name: f"{name}={facts[name]}" for name in marks}}
+    return {**names, **{name: in_a_line(f"{name}={facts[name]}") for name in marks}}
 
 
 def _table(

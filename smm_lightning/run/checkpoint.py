@@ -2,10 +2,25 @@
 
 import logging
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import Problems, UserError, problem
+
+SCHEMA = 7  # of the checkpoint; raise it when its content changes
+_GROUPS = ("identity", "state_dict", "parts")  # which every one has
+_OF_TRAINING = {
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "training": dict,
+    "mapping": dict,
+    "sums": dict,
+}
 
 
 def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, Any]:
@@ -26,6 +41,8 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
         )
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type for member in archive.infolist()):  # ours are not
+                raise zipfile.BadZipFile("compressed")
             damaged = archive.testzip()  # torch.load does not notice a flipped byte
         if damaged is not None:
             raise zipfile.BadZipFile(damaged)
@@ -36,9 +53,57 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
             f"is damaged or no checkpoint of this program ({type(error).__name__})",
             hint="Use another checkpoint, such as best.ckpt of the same run.",
         ) from error
-    if not isinstance(checkpoint, dict) or "identity" not in checkpoint:
+    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    if "identity" not in checkpoint:
         raise problem(f"ckpt_path: {path}", "is no checkpoint of this program")
+    for name in _GROUPS:
+        node, what = checkpoint.get(name), "is damaged: it must be a group of fields"
+        whole = isinstance(node, dict) and all(isinstance(key, str) for key in node)
+        if not whole or not (node or name == "parts"):  # which a plain Lightning training lacks
+            raise problem(f"ckpt_path: {path}: {name}", what)
+    if not all(isinstance(value, torch.Tensor) for value in checkpoint["state_dict"].values()):
+        raise problem(f"ckpt_path: {path}: state_dict", "is damaged: it must hold tensors")
     return checkpoint
+
+
+def require_schema(checkpoint: Mapping[str, Any], where: str, hint: str) -> None:
+    """Refuse what another version wrote, which says other things.
+
+    Args:
+        checkpoint: that was read.
+        where: the file, for the message.
+        hint: what to do.
+
+    Raises:
+        UserError: If it is of another version.
+    """
+    if (then := checkpoint["identity"].get("schema")) != SCHEMA:
+        raise problem(where, "is a checkpoint of another version", then, hint)
+
+
+def require_state_of_training(checkpoint: Mapping[str, Any], where: str) -> None:
+    """Refuse a checkpoint that predicts, but that no training can go on from.
+
+    Args:
+        checkpoint: that was read.
+        where: the file, for the message.
+
+    Raises:
+        UserError: A line for everything that is missing.
+    """
+    problems = Problems()
+    for name, kind in _OF_TRAINING.items():
+        there = isinstance(checkpoint.get(name), kind)
+        what = f"has no {name}, so no training can go on from it"
+        problems.require(there, where, what, hint="Use last.ckpt of a run.")
+    problems.raise_if_any()
+    progress: Any = checkpoint["loops"]
+    for name in ("fit_loop", "epoch_progress", "current"):
+        progress = progress.get(name) if isinstance(progress, dict) else None
+    done = progress.get("processed") if isinstance(progress, dict) else None
+    whole = isinstance(done, int) and done >= 0 and checkpoint["global_step"] >= 0
+    problems.require(whole, where, "its loops do not say how many epochs are done")
+    problems.raise_if_any()
 
 
 def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:
@@ -58,7 +123,7 @@ def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -
     if anew or not left.is_file():
         return chosen
     try:
-        read_checkpoint(left)
+        require_state_of_training(read_checkpoint(left), str(left))
     except UserError as error:  # starting again costs time, but the result is the same
         logging.getLogger(__name__).warning("%s The run starts again.", error)
         return chosen
@@ -67,12 +132,9 @@ def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -
 
 
 def _require_epochs_left(path: Path, epochs: int) -> None:
-    try:
-        progress = read_checkpoint(path)["loops"]["fit_loop"]["epoch_progress"]
-        done = progress["current"]["processed"]
-    except (KeyError, TypeError) as error:
-        what = "holds weights alone, which no training can go on from"
-        raise problem("ckpt_path", what, str(path), "Use last.ckpt of a run.") from error
+    checkpoint = read_checkpoint(path)
+    require_state_of_training(checkpoint, f"ckpt_path: {path}")
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if done >= epochs:
         what = f"the checkpoint has {done} epochs behind it, which leaves none of {epochs}"
         raise problem("ckpt_path", what, str(path), "Use more epochs, or another checkpoint.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smm_lightning.errors import problem
+from smm_lightning.text import same_but_form
 
 
 def require_noted_images(result: Mapping[str, Any], where: str) -> None:
@@ -39,7 +40,9 @@ def changed_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             f"{word} {', '.join(names)}" for word, names in (("without", gone), ("new", new))
         ]
         named = "; ".join(d for d, names in zip(details, (gone, new), strict=True) if names)
-        changes.append(f"other classes ({named or 'in another order'})")
+        form = " that differ only in the form of their Unicode characters"
+        alike = form if same_but_form(gone, new) else ""
+        changes.append(f"other classes ({named or 'in another order'}{alike})")
     for split in dict.fromkeys([*then["images"], *now["images"]]):
         one, other = then["images"].get(split), now["images"].get(split)
         if one is None or other is None:

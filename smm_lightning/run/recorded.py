@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import problem
-from smm_lightning.files import write_atomically
+from smm_lightning.files import at, read_file, write_atomically
 from smm_lightning.run.result import epochs_of
+from smm_lightning.text import csv_cell, from_csv_cell, parsed_json
 
 Result = dict[str, Any]
 _KEY = "run_key"
+_LARGEST = 2**28  # bytes of a table
 _GROUPS = ("dataset", "method", "backbone", "mapping", "recipe")  # whose choice a row names
 # What a report asks of every run.
 _REQUIRED = (
@@ -42,7 +44,7 @@ class Tables:
     """
 
     def __init__(self, folder: Path | str | int | None) -> None:
-        self.folder = None if folder in (None, "") else Path(str(folder))
+        self.folder = None if folder in (None, "") else at(str(folder))
 
     @cached_property
     def rows(self) -> dict[str, Result]:
@@ -74,8 +76,8 @@ def read_table(path: Path) -> list[Result]:
         UserError: If it is none.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, quoting=csv.QUOTE_NONNUMERIC, strict=True))
+        lines = io.StringIO(read_file(path, _LARGEST).decode(), newline="")
+        rows = list(csv.DictReader(lines, quoting=csv.QUOTE_NONNUMERIC, strict=True))
         return [{**_result(row), "recorded": str(path)} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         what = "cannot be read as a table of runs"
@@ -91,7 +93,7 @@ def _result(row: Mapping[str, Any]) -> Result:
     if None in row:
         message = "a row has more cells than there are columns"
         raise ValueError(message)
-    filled = {name: value for name, value in row.items() if value not in ("", None)}
+    filled = {name: from_csv_cell(v) for name, v in row.items() if v not in ("", None)}
     if missing := [name for name in _REQUIRED if name not in filled]:
         message = f"a row has no {missing[0]}"
         raise ValueError(message)
@@ -134,11 +136,12 @@ def _flat(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if name in _NESTED:
             yield from _leaves(name, value, _NESTED[name])
         elif name == "config":
-            yield from ((f"config.{g}.name", value[g]["name"]) for g in _GROUPS if g in value)
+            names = ((g, value[g]["name"]) for g in _GROUPS if g in value)
+            yield from ((f"config.{g}.name", csv_cell(name)) for g, name in names)
         elif name == "history":
             yield "epochs", epochs_of(result)
         elif name == "diagnosis" and value:
-            yield name, json.dumps(value)
+            yield name, csv_cell(json.dumps(value))
         elif isinstance(value, str | int | float) and name != "recorded":
             yield name, _written(value)
 
@@ -154,7 +157,7 @@ def _leaves(prefix: str, node: Mapping[str, Any], wanted: set[str] | None) -> It
 def _written(value: Any) -> Any:
     """A table does not tell 1, 1.0 and true apart: all are written as 1."""
     whole = isinstance(value, int | float) and float(value).is_integer()
-    return int(value) if whole else value
+    return int(value) if whole else csv_cell(value)
 
 
 def _nested(row: Mapping[str, Any]) -> Result:
@@ -172,4 +175,4 @@ def _nested(row: Mapping[str, Any]) -> Result:
             message = f"the column {name} holds another one"
             raise ValueError(message)
         node[leaf] = int(value) if isinstance(value, float) and value.is_integer() else value
-    return {**result, "diagnosis": json.loads(result.get("diagnosis", "null"))}
+    return {**result, "diagnosis": parsed_json(result.get("diagnosis", "null"))}

@@ -11,10 +11,17 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
-from smm_lightning.errors import problem
-from smm_lightning.files import write_atomically
+import pydantic
+from annotated_types import MinLen
+from typing_extensions import TypedDict
+
+from smm_lightning.errors import UserError, problem
+from smm_lightning.files import read_file, write_atomically
+from smm_lightning.ranges import Seed
+from smm_lightning.run.declared import Name
+from smm_lightning.text import parsed_json
 
 FILE = "result.json"
 # Numbers that a search over configurations can maximise.
@@ -22,6 +29,9 @@ _Accuracy = Literal["test/acc_last", "test/acc_best", "val/acc", "train/acc_last
 _Loss = Literal["test/loss_last", "train/loss_last"]
 _Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/trainable"]
 Objective = _Accuracy | _Loss | _Cost
+_LARGEST = 2**28  # bytes
+# Numbers of a run are named so; those without a value are null.
+_NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
@@ -36,18 +46,114 @@ def write_result(folder: Path, result: dict[str, Any]) -> Path:
     return path
 
 
+class _Named(TypedDict):
+    name: Name
+
+
+class _Config(TypedDict):
+    dataset: _Named
+    method: _Named
+    backbone: _Named
+    mapping: _Named
+
+
+class _Source(TypedDict):
+    index: int
+    name: str
+    weight: float
+
+
+class _Target(TypedDict):
+    target: str
+    sources: list[_Source]
+
+
+class _Images(TypedDict):
+    images: int
+    digest: str
+
+
+class _Versions(TypedDict):
+    torch: str
+
+
+class _Environment(TypedDict):
+    versions: _Versions
+    git_commit: NotRequired[str | None]
+    git_dirty: NotRequired[bool]
+
+
+# What reports and figures ask of a result; it may say more.
+_Result = TypedDict(
+    "_Result",
+    {
+        "run_key": str,
+        "seed": Seed,
+        "test/acc_last": float,
+        "test/acc_best": float,
+        "best/selected_on": Literal["test", "val"],
+        "device": str,
+        "precision": str,
+        "history": Annotated[list[dict[str, float | None]], MinLen(1)],
+        "environment": _Environment,
+        "config": _Config,
+        "identity": NotRequired[dict[str, Any]],
+        "mapping": NotRequired[list[_Target]],
+        "images": NotRequired[dict[str, _Images]],
+        "data/images": NotRequired[dict[str, int]],
+        "class_names": NotRequired[list[str]],
+    },
+)
+_RESULT = pydantic.TypeAdapter(_Result)
+
+
+def load_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run, whoever wrote it.
+
+    Raises:
+        UserError: If there is none, or it does not say what a result says.
+    """
+    path = folder / FILE
+    try:
+        content = read_file(path, _LARGEST)
+        result: dict[str, Any] = parsed_json(content)
+        _RESULT.validate_json(content, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise problem(str(path), f"is no result ({place}: {first['msg']})") from None
+    except (OSError, ValueError) as error:
+        raise problem(str(path), f"cannot be read as a result ({error})") from error
+    for name, value in result.items():
+        if name.startswith(_NUMBERS) and not isinstance(value, int | float | None):
+            raise problem(str(path), f"is no result ({name}: is no number)")
+    if not all(isinstance(row.get("epoch"), int | float) for row in result["history"]):
+        raise problem(str(path), "is no result (history: a row has no epoch)")
+    return result
+
+
 def read_result(folder: Path, run_key: str | None = None) -> dict[str, Any] | None:
-    """The result of a finished run, or ``None`` if there is none.
+    """The result of a finished run, or ``None`` if there is none that can be read.
 
     Args:
         folder: of the run.
         run_key: if given, a result of another configuration counts as none.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError):
+        result = load_result(folder)
+    except UserError:
         return None
-    return result if run_key in (None, result.get("run_key")) else None
+    return result if run_key in (None, result["run_key"]) else None
+
+
+def broken_result(folder: Path) -> str:
+    """Why a file is there and is no result, in a line; empty if nothing is wrong."""
+    try:
+        if (folder / FILE).exists():
+            load_result(folder)
+    except UserError as error:
+        return error.problems[0]
+    return ""
 
 
 def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[str, Any]:

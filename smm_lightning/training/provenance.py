@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smm_lightning.classifier import ReprogrammedClassifier
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import Problems
+from smm_lightning.run.checkpoint import SCHEMA, require_schema
 from smm_lightning.run.images import changed_images
 from smm_lightning.training.training import Training
-
-SCHEMA = 7  # of the checkpoint; raise it when its content changes
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,8 @@ class Provenance:
         Raises:
             UserError: A line for everything that differs.
         """
-        then, problems = checkpoint.get("identity", {}), Problems()
-        if then.get("schema") != SCHEMA:
-            what = "the checkpoint is of another version, and cannot be gone on from"
-            raise problem("ckpt_path", what, then.get("schema"), "force=true begins anew.")
+        require_schema(checkpoint, "ckpt_path", "force=true begins anew.")
+        then, problems = checkpoint["identity"], Problems()
         for key, now in self._identity(classifier).items():
             what = f"the checkpoint has another {key} than this run's {now!r}"
             problems.require(then.get(key) == now, "ckpt_path", what, then.get(key))

@@ -84,7 +84,7 @@ def test_every_part_of_the_program_sees_the_same_images(root, composed, capsys):
     said = capsys.readouterr().out
     for reason, count in LEFT_OUT.items():
         assert said.count(f"{count} {reason}") == 2  # once for each split
-    (run,) = runs_below(Path(cfg.paths.root))
+    ((run,), _) = runs_below(Path(cfg.paths.root))
     trained = TrainedRun(run)
     assert [len(trained.labels(split)) for split in ("train", "test")] == [15, 15]
     assert trained.counts("train").sum() == 15

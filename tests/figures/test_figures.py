@@ -46,7 +46,7 @@ def runs(tmp_path_factory):
         options += [f"paths.root={root}/runs", f"paths.image_cache={root}/image_cache"]
         with initialize_config_dir(str(entry.CONF), version_base="1.3"):
             entry.train(compose("train", options))
-    found = runs_below(root / "runs")
+    found, _ = runs_below(root / "runs")
     return sorted(found, key=lambda run: METHODS.index(run.value("method.name")))
 
 
@@ -189,7 +189,7 @@ def sorted_runs(tmp_path_factory):
     for method in ("pad", "smm"):
         with initialize_config_dir(str(entry.CONF), version_base="1.3"):
             entry.train(compose("train", [*options, f"method={method}"]))
-    return [TrainedRun(run) for run in runs_below(root / "runs")]
+    return [TrainedRun(run) for run in runs_below(root / "runs")[0]]
 
 
 @pytest.mark.parametrize("limit", [6, 13, 24])
@@ -228,7 +228,7 @@ def test_a_result_that_does_not_say_its_images_draws_no_figure(sorted_runs):
     one = sorted_runs[0].run
     old = {name: value for name, value in one.result.items() if name != "class_names"}
     with pytest.raises(UserError, match=r"was written by an older version"):
-        _ = TrainedRun(Run(one.folder, one.values, old)).classifier
+        _ = TrainedRun(Run(one.folder, one.values, old)).class_names
 
 
 def test_weights_of_another_version_draw_no_figure_and_results_alone_do(sorted_runs, tmp_path):
@@ -242,8 +242,8 @@ def test_weights_of_another_version_draw_no_figure_and_results_alone_do(sorted_r
     del result["identity"]
     result["config"]["optimizer"] = {"pattern": {"lr": 0.01, "decay": 0.1}}  # names of before
     (copy / "result.json").write_text(json.dumps(result))
-    (old,) = runs_below(tmp_path / "runs")
-    with pytest.raises(UserError, match=r"old: was trained by another version.*got 3"):
+    ((old,), _) = runs_below(tmp_path / "runs")
+    with pytest.raises(UserError, match=r"old/last.ckpt: is a checkpoint of another .*got 3"):
         _ = TrainedRun(old).classifier
     command.draw_group(Group([old]), tmp_path / "figures", "old", [figure_of("training")])
     assert [path.suffix for path in sorted((tmp_path / "figures").iterdir())] == [
@@ -258,16 +258,16 @@ def test_images_that_changed_since_the_training_draw_no_figure(sorted_runs):
     content = file.read_bytes()
     Image.new("RGB", (9, 9)).save(file)
     with pytest.raises(UserError, match=r"was trained with other images: other images in train"):
-        _ = TrainedRun(one).classifier
+        _ = TrainedRun(one).class_names
     file.write_bytes(content)
-    _ = TrainedRun(one).classifier
+    assert len(TrainedRun(one).class_names) == len(SORTED)
 
 
 def test_runs_on_other_images_are_not_compared(runs, sorted_runs, tmp_path):
     options = [*SMALL, "dataset.subset_seed=1", "epochs=1", f"paths.root={tmp_path}"]
     with initialize_config_dir(str(entry.CONF), version_base="1.3"):
         entry.train(compose("train", [*options, f"paths.image_cache={tmp_path}/image_cache"]))
-    (other,) = runs_below(tmp_path)
+    ((other,), _) = runs_below(tmp_path)
     with pytest.raises(UserError, match=r"figures: runs with other training images"):
         loss_change(group_of([TrainedRun(runs[0]), TrainedRun(other)], 100))
 

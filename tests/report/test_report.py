@@ -333,9 +333,13 @@ def test_a_folder_is_reported_from_its_files(tmp_path):
         write(tmp_path / f"runs/r{seed}", result(seed=seed, accuracy=value))
     (tmp_path / "runs/half").mkdir()
     (tmp_path / "runs/half/result.json").write_text('{"config": ')
-    runs = runs_below(tmp_path / "runs")
+    runs, broken = runs_below(tmp_path / "runs")
     assert len(runs) == 2
-    folder = write_report("Runs", runs, Layout(), tmp_path / "out")
+    (line,) = broken
+    assert "half/result.json: cannot be read as a result" in line
+    folder = tmp_path / "out"
+    text = write_report("Runs", runs, Layout(), folder, broken)
+    assert f"- Broken, and left out: {tmp_path}/runs/half/result.json: cannot be" in text
     names = {path.name for path in folder.iterdir()}
     assert names == {"report.md", "report.csv", "report.tex", "report.html"}
     assert "60.0 ± 14.1" in (folder / "report.md").read_text()

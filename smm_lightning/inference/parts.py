@@ -1,0 +1,141 @@
+"""From the parts that a file names to a classifier, without running what a stranger wrote.
+
+A file may name classes of this package, and of modules that the user trusts; nothing else is
+imported, and nothing but such a class is called.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from smm_lightning.backbone import BackboneSpec
+from smm_lightning.classifier import ReprogrammedClassifier, build_classifier
+from smm_lightning.dataset import Facts, Source
+from smm_lightning.errors import Problems, problem
+from smm_lightning.mapping import LabelMapping
+from smm_lightning.method import InputTransform
+from smm_lightning.run.declared import check_values
+
+Node = Mapping[str, Any]
+# By the names of nodes: the room that their classes lie in, and what they must be.
+_CONTRACTS: dict[str, tuple[str, type]] = {
+    "backbone": ("backbone", BackboneSpec),
+    "method": ("method", InputTransform),
+    "mapping": ("mapping", LabelMapping),
+    "source": ("dataset", Source),
+    "facts": ("dataset", Facts),
+}
+
+
+class TrustedParts:
+    """Builds what files name.
+
+    Args:
+        trust: names of modules outside this package whose classes files may name; they are
+            imported, which runs their code.
+    """
+
+    def __init__(self, trust: Collection[str] = ()) -> None:
+        self._trust = frozenset(trust)
+
+    def classifier(
+        self, parts: Mapping[str, Node], class_names: list[str], **backbone: Any
+    ) -> ReprogrammedClassifier:
+        """With the weights that its method begins with.
+
+        Args:
+            parts: nodes ``backbone``, ``method`` and ``mapping``.
+            class_names: of the target classes.
+            backbone: other arguments of the backbone than those of its node.
+
+        Raises:
+            UserError: If a part cannot be built.
+        """
+        spec = self.build("backbone", {**parts["backbone"], **backbone})
+        of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
+        method = self.build("method", parts["method"], **of_images)
+        mapping = partial(self.build, "mapping", parts["mapping"])
+        reads = self._kind("mapping", parts["mapping"]).reads
+        return build_classifier(spec, method, mapping, class_names, reads=reads)
+
+    def build(self, name: str, node: Node, kind: type | None = None, **passed: Any) -> Any:
+        """An instance of the class that a node names.
+
+        Args:
+            name: of the node: ``backbone``, ``method``, ``mapping``, ``source`` or ``facts``.
+            node: its values, and within them nodes of these names.
+            kind: the class, where the file does not choose it.
+            passed: what the file does not know.
+
+        Raises:
+            UserError: If it names none, or has values that the class does not take.
+        """
+        kind = kind or self._kind(name, node)
+        values = {key: value for key, value in node.items() if key != "_target_"}
+        children = {key: value for key, value in values.items() if _names_a_class(value)}
+        for key, child in children.items():  # else looking at the values would import them
+            if not isinstance(child, Mapping) or key not in _CONTRACTS:
+                what = "the file names a class within another"
+                raise problem(name, what, node.get("_target_"))
+            self._kind(key, child)
+        check_values(kind, values, name, problems := Problems(), passed=passed)
+        problems.raise_if_any()
+        built = {key: self.build(key, child) for key, child in children.items()}
+        return kind(**{**values, **built}, **passed)
+
+    def _kind(self, name: str, node: Node) -> Any:
+        """The class that a node names: of the package, or of a trusted module.
+
+        Raises:
+            UserError: If it names no such class.
+        """
+        target, (room, contract) = str(node.get("_target_")), _CONTRACTS[name]
+        place, _, attribute = target.rpartition(".")
+        if place != f"smm_lightning.{room}" and place not in self._trust:
+            hint = f"If you trust its author: --trust {place}." if place else ""
+            raise problem(name, "the file names a class outside this package", target, hint)
+        try:
+            module = import_module(place)
+        except ImportError as error:
+            what = f"its module cannot be imported ({error})"
+            raise problem(name, what, target, "It must lie on PYTHONPATH.") from error
+        public = place in self._trust or attribute in module.__all__
+        kind = getattr(module, attribute, None) if public else None
+        if not (isinstance(kind, type) and issubclass(kind, contract)):
+            raise problem(name, f"the file names no {contract.__name__}", target)
+        return kind
+
+
+def _names_a_class(value: Any) -> bool:
+    return "_target_" in json.dumps(value, default=str)
+
+
+def load_learned(classifier: ReprogrammedClassifier, weights: Mapping[str, Tensor]) -> None:
+    """Give a classifier what was learned, in whatever precision it is stored.
+
+    Args:
+        classifier: whose ``state_dict`` has the same names.
+        weights: by names.
+
+    Raises:
+        UserError: If they do not fit, or no classifier that can answer comes of them.
+    """
+    expected = classifier.state_dict()
+    for name in weights.keys() & expected.keys():
+        if weights[name].is_floating_point() != expected[name].is_floating_point():
+            what = f"{name} must be of {expected[name].dtype}"
+            raise problem("prompt", what, str(weights[name].dtype))
+    try:
+        classifier.load_state_dict(
+            {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).splitlines()[-1].split())[:300]
+        raise problem("prompt", f"its weights do not fit its parts ({reason})") from error
+    if not classifier.fitted:
+        hint = "It was written before the first epoch of its training."
+        raise problem("prompt", "has no label mapping or no temperature yet", hint=hint)

@@ -1,0 +1,68 @@
+"""Text that others wrote, where people see it: names of files and classes, notes, results."""
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a spreadsheet computes begins with these
+_DEEPEST = 100  # levels of lists and groups; ours have ten
+
+
+def printable(text: str) -> str:
+    r"""The text with ``\x1b`` and the like for what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_a_line(text: object) -> str:
+    """As :func:`printable`, with spaces for line breaks."""
+    return printable(" ".join(str(text).split()))
+
+
+def csv_cell(value: Any) -> Any:
+    """A value for a CSV that people may open as a spreadsheet: text is never a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def from_csv_cell(value: Any) -> Any:
+    """What :func:`csv_cell` was given."""
+    return value[1:] if isinstance(value, str) and value.startswith("'") else value
+
+
+def same_form(name: str) -> str:
+    """The same for names that look the same: Unicode writes é as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def same_but_form(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those of ``names`` that differ from one of the others only in their Unicode form."""
+    alike = {same_form(other): other for other in others}
+    return [name for name in names if alike.get(same_form(name), name) != name]
+
+
+def parsed_json(content: str | bytes) -> Any:
+    """Of JSON from anywhere.
+
+    Raises:
+        ValueError: If it is none, holds NaN or infinity, or is nested very deep.
+    """
+    try:
+        value = json.loads(content, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
+            return value
+    raise ValueError("nested too deep")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
