@@ -1,6 +1,5 @@
 """``smm <verb>``: everything that this package does, as one command."""
 
-import io
 import os
 import sys
 from importlib import import_module
@@ -59,14 +58,12 @@ def run(verb: str, arguments: list[str]) -> None:
         arguments: of its command line.
     """
     from smm_lightning.run.hydra_errors import errors_in_a_line
+    from smm_lightning.run.screen import kept_screen
 
     # The name that its help shows; a training is started again by its real name, for other ranks.
     sys.argv = [sys.argv[0] if verb == "train" else f"smm {verb}", *arguments]
-    for stream in (sys.stdout, sys.stderr):  # a name that the screen cannot show ends nothing
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    module = import_module(f"smm_lightning.{VERBS[verb][0]}")
-    with errors_in_a_line():
+    with kept_screen(), errors_in_a_line():
+        module = import_module(f"smm_lightning.{VERBS[verb][0]}")
         sys.exit(module.main())
 
 

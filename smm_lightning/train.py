@@ -15,6 +15,7 @@ from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import errors_in_a_line
 from smm_lightning.run.job import further_rank, is_alone, run_job, run_once
 from smm_lightning.run.result import score, summarize
+from smm_lightning.run.screen import kept_screen
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.run.signals import RunSignals
 
@@ -62,7 +63,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
             run.folder.begin_anew()
         start = starting_point(run.folder.checkpoint, cfg.ckpt_path, run.epochs, anew=run.force)
         summary: dict[str, Any] = {}
-        with closed_at_end(loggers, summary), refusals_in_a_line():
+        with closed_at_end(loggers, summary), refusals_in_a_line(start):
             log_configuration(loggers, cfg)
             if trainer.is_global_zero:
                 if not sweep.is_job():
@@ -96,5 +97,5 @@ def job(cfg: DictConfig) -> float | None:
 def main() -> None:
     """``smm train`` and ``python train.py``."""
     sweep.end_with_the_sweep()
-    with errors_in_a_line():
+    with kept_screen(), errors_in_a_line():
         job()

@@ -2,7 +2,7 @@
 
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,20 @@ def require_state_of_training(checkpoint: Mapping[str, Any], where: str) -> None
     for name in ("fit_loop", "epoch_progress", "current"):
         progress = progress.get(name) if isinstance(progress, dict) else None
     done = progress.get("processed") if isinstance(progress, dict) else None
-    whole = isinstance(done, int) and done >= 0 and checkpoint["global_step"] >= 0
+    whole = isinstance(done, int) and checkpoint["global_step"] >= 0
     problems.require(whole, where, "its loops do not say how many epochs are done")
+    counted = all(isinstance(leaf, int) and leaf >= 0 for leaf in _leaves(checkpoint["loops"]))
+    problems.require(counted, where, "its loops hold more than counts")
     problems.raise_if_any()
+
+
+def _leaves(node: Any) -> Iterator[Any]:
+    """What is no group of fields; an empty one is none, but for states of other loops."""
+    if isinstance(node, dict) and node:
+        for name, inner in node.items():
+            yield from () if inner == {} and str(name).endswith("state_dict") else _leaves(inner)
+    else:
+        yield node
 
 
 def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:

@@ -4,6 +4,7 @@ Reading and writing only: no torch, no Lightning, no Hydra is imported.
 """
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -36,14 +37,24 @@ _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core",
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:
-    """Write ``result`` in one step, last of all files of a run.
+    """Write ``result`` in one step, last of all files of a run; NaN and infinity become null.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     path = folder / FILE
-    write_atomically(path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+    text = json.dumps(_without_nan(result), indent=2, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())
     return path
+
+
+def _without_nan(node: Any) -> Any:
+    """JSON has neither; a test loss in 16 bits may be one."""
+    if isinstance(node, Mapping):
+        return {name: _without_nan(inner) for name, inner in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_nan(inner) for inner in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 class _Named(TypedDict):

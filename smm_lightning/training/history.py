@@ -108,8 +108,18 @@ class EpochRecorder(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the history of a checkpoint."""
-        self.history, self._before = state_dict["history"], state_dict["elapsed"]
+        """Take the history of a checkpoint.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        history, elapsed = state_dict["history"], state_dict["elapsed"]
+        rows = isinstance(history, list) and all(isinstance(row, dict) for row in history)
+        cells = [elapsed, *(cell for row in history for cell in row.values())] if rows else []
+        times = all({"epoch", "time/epoch_s", "time/step_s"} <= row.keys() for row in history)
+        if not (rows and times and all(isinstance(cell, int | float) for cell in cells)):
+            raise ValueError("its history is no list of rows of numbers")
+        self.history, self._before = history, elapsed
 
     def _elapsed(self) -> float:
         return self._before + time.perf_counter() - self._started

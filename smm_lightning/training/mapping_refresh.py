@@ -79,8 +79,11 @@ class MappingRefresh:
         Args:
             state: summed over all ranks.
             leads: whether this is the rank that goes on with it; the others begin with zero.
+
+        Raises:
+            ValueError: If it is no such state.
         """
-        self.log = state["log"]
+        self.log = {str(name): float(value) for name, value in state["log"].items()}
         mapping = self.classifier.label_mapping
         if "cells" not in state:
             return

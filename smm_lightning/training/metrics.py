@@ -81,8 +81,14 @@ class SplitMetrics(nn.Module):
             split: its name.
             sums: over all ranks.
             leads: whether this is the rank that goes on with them; the others begin with zero.
+
+        Raises:
+            ValueError: If they are no such sums.
         """
         for name, metric in self.of(split).items():
-            for state, value in sums[name].items():
-                current = getattr(metric, state)
+            for state, current in dict(metric.metric_state).items():
+                value = sums[name][state]
+                assert isinstance(current, Tensor)  # ours hold no lists
+                if value.shape != current.shape:
+                    raise ValueError(f"the sums of {name} have another shape")
                 setattr(metric, state, value.to(current) if leads else torch.zeros_like(current))

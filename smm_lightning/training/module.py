@@ -18,7 +18,7 @@ from smm_lightning.training.compiled import Compiled, compiled_for_training
 from smm_lightning.training.finite_loss import FiniteLoss
 from smm_lightning.training.mapping_refresh import MappingRefresh
 from smm_lightning.training.metrics import SplitMetrics
-from smm_lightning.training.optimizer import settings_of, take_over
+from smm_lightning.training.optimizer import require_state_of, settings_of, take_over
 from smm_lightning.training.provenance import Provenance
 from smm_lightning.training.training import Training
 from smm_lightning.training.training_data import counted_pairs, full_batches, split_of
@@ -94,6 +94,7 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def on_train_start(self) -> None:
         """Where a checkpoint of other settings was read, go on with those of this training."""
+        require_state_of(self.trainer.optimizers[0])
         take_over(self.trainer.optimizers[0], self.lr_schedulers(), self._settings)
 
     @override

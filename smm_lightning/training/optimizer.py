@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -128,6 +128,32 @@ def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
         {name: value for name, value in group.items() if name != "params"}
         for group in optimizer.param_groups
     ]
+
+
+def require_state_of(optimizer: Optimizer) -> None:
+    """What was loaded is a state of all parameters at hand.
+
+    Raises:
+        UserError: If one has no state, or another one than the others.
+    """
+    # Of a single number no one can tell what belongs to it and what to all.
+    parameters = [one for group in optimizer.param_groups for one in group["params"] if one.ndim]
+    kinds = [_kinds(one, optimizer.state.get(one, {})) for one in parameters]
+    if any(kind != kinds[0] or "" in kind.values() for kind in kinds):
+        what = "the optimiser's state in the checkpoint is not one of what is trained"
+        raise problem("ckpt_path", what, hint="force=true begins anew.")
+
+
+def _kinds(parameter: Tensor, state: Any) -> dict[str, str]:
+    """What each entry of a state is; empty for what none can be."""
+
+    def kind(value: Any) -> str:
+        if isinstance(value, Tensor):
+            same = "tensor" if value.shape == parameter.shape else ""
+            return "number" if not value.ndim else same
+        return type(value).__name__ if isinstance(value, int | float | list | None) else ""
+
+    return {name: kind(v) for name, v in state.items()} if isinstance(state, dict) else {"": ""}
 
 
 def take_over(

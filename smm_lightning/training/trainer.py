@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from traceback import walk_tb
 from typing import Annotated, Any, Literal
 
 import lightning as L
@@ -25,10 +26,11 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 
-from smm_lightning.errors import Problems, one_line, problem
+from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.ranges import PRECISIONS, Count
 from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
 
+_RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
 _Full = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
 _Short = Literal["16", "bf16", "32", "64", 16, 32, 64]
 Precision = _Full | _Short
@@ -167,16 +169,28 @@ Settings.options_of = L.Trainer  # type: ignore[attr-defined]
 
 
 @contextmanager
-def refusals_in_a_line() -> Iterator[None]:
-    """Settings and callbacks that Lightning refuses only when a training begins.
+def refusals_in_a_line(start: object) -> Iterator[None]:
+    """What Lightning refuses only when a training begins: settings, callbacks, checkpoints.
+
+    Args:
+        start: the checkpoint that training goes on from.
 
     Raises:
         UserError: If it does.
     """
     try:
         yield
+    except UserError:
+        raise
     except MisconfigurationException as error:
         raise problem("trainer", f"Lightning refuses it ({one_line(error)})") from error
+    except Exception as error:
+        frames = (frame for frame, _ in walk_tb(error.__traceback__))
+        if not any(frame.f_globals["__name__"] == _RESTORING for frame in frames):
+            raise
+        what = f"no training can go on from it ({one_line(error)})"
+        hint = "force=true begins anew."
+        raise problem(f"ckpt_path: {start}", what, hint=hint) from error
 
 
 def device_type(accelerator: str) -> str:
