@@ -1,10 +1,14 @@
 """Problems that a user can mend, said in one line each."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _NOTHING = object()
+_OF_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_STORAGE |= {errno.EIO, errno.EMFILE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 _LONGEST = 500  # characters of a value in a message
 
 
@@ -88,6 +92,15 @@ def one_line(error: BaseException) -> str:
         return f"left with exit status {error.code}"
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def of_storage(error: BaseException) -> UserError | None:
+    """The same as a user's error, where the disk is full, read-only or closed to the user."""
+    if not isinstance(error, OSError) or error.errno not in _OF_STORAGE:
+        return None
+    place = "the disk" if error.filename is None else os.fsdecode(error.filename)
+    hint = "Make room, or choose another place."
+    return problem(place, f"cannot be read or written ({error.strerror})", hint=hint)
 
 
 @contextmanager

@@ -9,10 +9,8 @@ from torch import nn
 from typing_extensions import override
 
 from smm_lightning.backbone.spec import BackboneSpec, InputSize
-from smm_lightning.backbone.weights import (
-    fetched,
-)
-from smm_lightning.errors import closest, problem
+from smm_lightning.backbone.weights import fetched
+from smm_lightning.errors import closest, one_line, problem
 
 
 @dataclass(kw_only=True)
@@ -24,7 +22,7 @@ class TimmModel(BackboneSpec):
         image_size: ``None`` takes the size that the model was trained with.
 
     Raises:
-        UserError: If timm does not know the model.
+        UserError: If timm does not know the model, it is no classifier, or takes no such images.
     """
 
     model: str
@@ -44,7 +42,25 @@ class TimmModel(BackboneSpec):
         self.mean = tuple(self._facts.mean)
         self.std = tuple(self._facts.std)
         self.source_classes = self._facts.num_classes
+        if not self.source_classes:
+            raise problem("backbone.model", "is no classifier, but gives features", self.model)
         super().__post_init__()
+        if self.image_size != self._facts.input_size[-1]:
+            self._require_size()
+
+    def _require_size(self) -> None:
+        """Try whether images of another size than usual pass, without weights and numbers."""
+        images = torch.empty(1, 3, *2 * (self.image_size or 0,), device="meta")
+        try:
+            with torch.device("meta"):
+                shape = tuple(self._create(pretrained=False).eval()(images).shape)
+        except NotImplementedError:  # an operation that cannot be tried so
+            return
+        except Exception as error:  # each network has its own
+            what = f"{self.model} cannot take images of this size ({one_line(error)[:200]})"
+            raise problem("backbone.image_size", what, self.image_size) from error
+        if shape != (1, self.source_classes):
+            raise problem("backbone.model", "does not answer with logits", shape)
 
     @override
     def architecture(self) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from smm_lightning.errors import problem
+from smm_lightning.files import at
 
 Weights = Mapping[str, Tensor]
 
@@ -20,7 +21,7 @@ def require_file(path: str | None) -> Path | None:
     """
     if path is None:
         return None
-    file = Path(path).expanduser()
+    file = at(path)
     if not file.is_file():
         raise problem(
             "backbone.weights", "no such file", str(file), "Give the path of a weight file."

@@ -13,6 +13,7 @@ from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import FileSplit, Split, Splits
 from smm_lightning.errors import Problems, problem
+from smm_lightning.files import at
 
 _PARTS = ("train", "test", "val")
 _SHOWN = 3  # of many problems of a kind
@@ -51,7 +52,7 @@ class CoOp(Source):
         torchvision: str | None = None,
     ) -> None:
         self.name = name
-        self.root = Path(root).expanduser()
+        self.root = at(root)
         self.split = split
         self.split_url = split_url
         self.folders = folders

@@ -30,6 +30,7 @@ from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, stratified
 from smm_lightning.device import usable_cpus
 from smm_lightning.errors import Problems
+from smm_lightning.files import at
 from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
 _EVALUATION_FACTOR = 4
@@ -101,7 +102,7 @@ class ImageDataModule(L.LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
-        self.image_cache = Path(image_cache).expanduser()
+        self.image_cache = at(image_cache)
         self.residency = residency
         self.num_workers = num_workers
         self.build_workers = build_workers or usable_cpus()

@@ -11,6 +11,7 @@ from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Split, Splits
 from smm_lightning.errors import UserError, did_you_mean, from_extra, problem
+from smm_lightning.files import at
 
 
 class HubSplit(Split):
@@ -95,7 +96,7 @@ class HubDataset(Source):
         if path is None:
             hint = "Give a dataset: dataset.source.path=<name on the hub, or local folder>."
             raise problem("dataset.source.path", "is not set", hint=hint)
-        self.path = path
+        self.path = str(at(path)) if path.startswith("~") else path
         self.options = {"name": config, "revision": revision, "data_files": data_files}
         self.decoding = Decoding(exif, background)
         self.columns = {"image_column": image_column, "label_column": label_column}

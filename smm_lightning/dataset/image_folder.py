@@ -14,6 +14,7 @@ from smm_lightning.dataset.image_files import HIDDEN, NO_CLASS, Walker, is_hidde
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import NO_OBJECT, FileSplit, Splits
 from smm_lightning.errors import Problems, did_you_mean, problem
+from smm_lightning.files import at
 from smm_lightning.text import same_form
 
 # Other names of the validation folder, in the order in which they are looked for.
@@ -58,7 +59,7 @@ class ImageFolder(Source):
                 hint="Give the folder of your images: dataset.source.root=<folder> "
                 "with <folder>/train/<class>/*.jpg and <folder>/test/<class>/*.jpg.",
             )
-        self.root = Path(str(root)).expanduser()  # a folder may be called 2024
+        self.root = at(root)
         self.folders = {"train": str(train), "test": str(test)}
         self.folders |= {} if val is None else {"val": str(val)}
         self.decoding = Decoding(exif, background)

@@ -12,6 +12,7 @@ from smm_lightning.dataset.image_folder import images_by_class
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.splits import ArraySplit, FileSplit, Splits, stamp
 from smm_lightning.errors import Problems, problem
+from smm_lightning.files import at
 
 _GTSRB_FINAL = (
     "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
@@ -50,7 +51,7 @@ class TorchvisionArrays(Source):
     ) -> None:
         self.name = name
         self.images_url = images_url
-        self.folders = [Path(root).expanduser() / name, Path(root).expanduser()]
+        self.folders = [at(root) / name, at(root)]
 
     @override
     def is_there(self) -> bool:
@@ -150,7 +151,7 @@ class TrafficSigns(Source):
         images_url: str,
     ) -> None:
         self.images_url = images_url
-        base = Path(root).expanduser() / "gtsrb"
+        base = at(root) / "gtsrb"
         self.folders = [base, base / "gtsrb"]
         self.training_set = training_set
 

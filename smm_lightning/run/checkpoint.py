@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.files import at
 
 SCHEMA = 7  # of the checkpoint; raise it when its content changes
 _GROUPS = ("identity", "state_dict", "parts")  # which every one has
@@ -117,7 +118,7 @@ def _leaves(node: Any) -> Iterator[Any]:
         yield node
 
 
-def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | str | None:
+def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | None:
     """The checkpoint to go on from.
 
     Args:
@@ -129,15 +130,16 @@ def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -
     Raises:
         UserError: If ``chosen`` leaves nothing to train.
     """
-    if chosen is not None and (anew or not left.is_file()):
-        _require_epochs_left(Path(chosen), epochs)
+    other = None if chosen is None else at(chosen)
+    if other is not None and (anew or not left.is_file()):
+        _require_epochs_left(other, epochs)
     if anew or not left.is_file():
-        return chosen
+        return other
     try:
         require_state_of_training(read_checkpoint(left), str(left))
     except UserError as error:  # starting again costs time, but the result is the same
         logging.getLogger(__name__).warning("%s The run starts again.", error)
-        return chosen
+        return other
     print(f"going on from {left}", flush=True)
     return left
 

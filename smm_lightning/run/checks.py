@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.files import at
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import exit_with, explain
 from smm_lightning.run.settings import PASSED, check_configuration
@@ -43,7 +44,7 @@ class Checks(Callback):
                 )
             problems.raise_if_any()
             for place in {config.paths.run, config.hydra.run.dir}:
-                _require_folder(Path(place))
+                _require_folder(at(place))
             run = RunContext(config)
             if not run.force and not run.dry:
                 run.folder.require_same_run()
@@ -68,7 +69,7 @@ class Checks(Callback):
             for override in parser.parse_overrides([*axes, *config.hydra.overrides.task]):
                 _check_axis(override, problems)
             problems.raise_if_any()
-            _require_folder(Path(config.paths.root))
+            _require_folder(at(config.paths.root))
 
 
 @contextmanager

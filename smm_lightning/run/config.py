@@ -1,6 +1,7 @@
 """Where the configuration lies, what its files may ask for, and how values are written for it.
 
-Importing this makes ``${run_name:}``, ``${run_key:}`` and ``${grid_name:}`` known to OmegaConf.
+Importing this makes ``${run_name:}``, ``${run_key:}``, ``${grid_name:}`` and ``${home:<path>}``,
+which replaces ``~``, known to OmegaConf.
 """
 
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from smm_lightning.files import at
 from smm_lightning.run.identity import run_key, run_name
 
 _PACKAGE = Path(__file__).parent.parent
@@ -64,3 +66,4 @@ for _name, _function in (("run_name", run_name), ("run_key", run_key), ("grid_na
     OmegaConf.register_new_resolver(
         _name, lambda *, _root_, function=_function: function(_root_), replace=True
     )
+OmegaConf.register_new_resolver("home", lambda place: str(at(place)), replace=True)

@@ -1,10 +1,10 @@
 """What the shell around a training needs to know of its configuration."""
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from smm_lightning.files import at
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.identity import identity, run_key, run_name
 from smm_lightning.run.recorded import Tables
@@ -31,7 +31,7 @@ class RunContext:
 
     def __init__(self, config: DictConfig) -> None:
         self._config = config
-        self.folder = RunFolder(Path(config.paths.run), run_key(config))
+        self.folder = RunFolder(at(config.paths.run), run_key(config))
         self.epochs: int = config.epochs
         self.force: bool = config.force
         trainer = config.get("trainer") or {}

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.files import at
 from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
@@ -117,10 +118,10 @@ def _folder_of(config: DictConfig) -> RunFolder:
     key = run_key(config)
     place = OmegaConf.to_container(config.paths, resolve=False)["run"]  # type: ignore[call-overload, index]
     if _NAME not in str(place):
-        return RunFolder(Path(config.paths.run), key)
+        return RunFolder(at(config.paths.run), key)
     named = config.copy()
     named.paths.run = str(place).replace(_NAME, run_name(config, key))
-    return RunFolder(Path(named.paths.run), key)
+    return RunFolder(at(named.paths.run), key)
 
 
 def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:

@@ -20,8 +20,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
-from smm_lightning.errors import RunEndedError, UserError, closest, did_you_mean, problem
+from smm_lightning.errors import (
+    RunEndedError,
+    UserError,
+    closest,
+    did_you_mean,
+    of_storage,
+    problem,
+)
 from smm_lightning.run.config import CONF, started_as
+from smm_lightning.text import printable
 
 USAGE_ERROR = 2
 _TRACEBACKS = "HYDRA_FULL_ERROR"  # without it Hydra prints errors itself and ends the program
@@ -32,6 +40,7 @@ _HINTS = (
 )
 # Choices that come with a plugin: their first word, and our extra that brings it.
 _PLUGINS = {"ray": "ray", "submitit": "slurm", "optuna": "optuna"}
+_EXPLAINED = (UserError, HydraException, OmegaConfBaseException, ValueError, YAMLError, OSError)
 _OVERRIDE = "Write field=value or group=choice; quote values with special characters."
 _NOTHING_CHOSEN = "Config group override must be a string or a list"
 
@@ -48,7 +57,7 @@ def errors_in_a_line() -> Iterator[None]:
         yield
     except RunEndedError as error:  # the other runs of the sweep went on
         exit_with(UserError(str(error)), status=1)
-    except (UserError, HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
+    except _EXPLAINED as error:
         explained = None if with_traceback else explain(error, sys.argv[1:])
         if explained is None:
             raise
@@ -58,7 +67,7 @@ def errors_in_a_line() -> Iterator[None]:
 def exit_with(error: UserError, status: int = USAGE_ERROR) -> NoReturn:
     """Print every problem on a line of its own and leave."""
     for line in error.problems:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -73,10 +82,14 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
     match error:
         case UserError():
             explained: UserError | None = error
+        case OSError():
+            explained = of_storage(error)
         case MissingConfigException(missing_cfg_file=str(), options=_):
             explained = _unknown_choice(error)
         case OverrideParseException():
-            explained = problem(error.override, "is no override", error.override, _OVERRIDE)
+            name, _, value = str(error.override).partition("=")
+            hint = f"Quote the ~: \"{name}='{value}'\"." if value.startswith("~") else _OVERRIDE
+            explained = problem(error.override, "is no override", error.override, hint)
         case ConfigCompositionException() if field and isinstance(error.__cause__, ValidationError):
             explained = problem(str(field), str(error.__cause__.msg).splitlines()[0])
         case ConfigCompositionException() if field:

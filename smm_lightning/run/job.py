@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from smm_lightning.errors import RunEndedError, UserError, problem
+from smm_lightning.errors import RunEndedError, UserError, of_storage, problem
 from smm_lightning.run import sweep
 from smm_lightning.run.config import quoted, started_as
 from smm_lightning.run.context import Result, RunContext
@@ -124,7 +124,9 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
         exit_with(error)  # raised further, Hydra would say something of its own first
     except RunEndedError:  # the run itself has said more
         raise
-    except Exception:  # Hydra prints the first failure of a sweep only
+    except Exception as error:  # Hydra prints the first failure of a sweep only
+        if (full := of_storage(error)) and not swept:
+            exit_with(full, status=1)
         logging.getLogger(__name__).exception("this run failed")
         raise
     if not further_rank():

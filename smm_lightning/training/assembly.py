@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
@@ -19,6 +18,7 @@ from smm_lightning.classifier import build_classifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
+from smm_lightning.files import at
 from smm_lightning.mapping import LabelMapping, Reads
 from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
@@ -129,7 +129,7 @@ def plan(cfg: DictConfig) -> Plan:
             training.rehearse(method.parameter_groups(), cfg.epochs)
     if cfg.ckpt_path is not None:
         with problems.caught():
-            read_checkpoint(Path(cfg.ckpt_path))
+            read_checkpoint(at(cfg.ckpt_path))
     problems.raise_if_any()
     assert spec is not None
     assert method is not None

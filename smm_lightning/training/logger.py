@@ -2,10 +2,16 @@
 
 import netrc
 import os
-from collections.abc import Iterator, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any, Literal, cast
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning.errors import one_line, problem
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+_OLD_NAMES = {"dryrun": "offline", "run": "online"}
+_LATER = "`wandb sync <folder>` uploads it later"
+_PATIENCE_S = 5
+_GUARDED = ("log_metrics", "log_graph", "save", "after_save_checkpoint", "finalize")
 
 
 def wandb_logger(
@@ -29,11 +39,12 @@ def wandb_logger(
     notes: str | None = None,
     **options: Any,
 ) -> WandbLogger:
-    """A wandb logger that never asks for a key: without one it logs offline, and says so.
+    """A wandb logger that never asks for a key: without one, or a server, it logs offline.
 
     Args:
         save_dir: the run's folder.
-        mode: ``auto``: as WANDB_MODE says, else online where there is a key.
+        mode: ``auto``: as wandb's own settings say (WANDB_MODE, ``wandb offline``), and online only
+            where its server is reached and knows a key.
         project: where the runs are.
         entity: user or team; ``None``: the default of the key.
         name: of the run.
@@ -43,14 +54,11 @@ def wandb_logger(
         tags: for filters.
         notes: for people.
         options: as for ``WandbLogger`` and ``wandb.init``.
+
+    Raises:
+        UserError: If ``online`` was asked for and the server cannot be reached.
     """
-    wanted = os.environ.get("WANDB_MODE", "")
-    if mode == "auto" and wanted in ("online", "offline", "disabled"):
-        mode = cast("Mode", wanted)
-    if mode == "auto":
-        mode = "online" if _has_key() else "offline"
-        if mode == "offline":
-            print("wandb: no key found, logging offline; `wandb sync <folder>` uploads it later")
+    mode = _mode(mode)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     if mode == "online":  # an interrupted run goes on under its id; offline each start is a file
         options["resume"] = "allow"
@@ -69,8 +77,34 @@ def wandb_logger(
     )
 
 
+@contextmanager
+def quietly(logger: Logger) -> Iterator[None]:
+    """A logger that fails costs no run: that is said once."""
+    try:
+        yield
+    except Exception as error:  # every library has its own
+        if not getattr(logger, "said_that_it_fails", False):
+            logger.said_that_it_fails = True  # type: ignore[attr-defined]
+            name = type(logger).__name__
+            print(f"logger: {name} failed ({one_line(error)}); the run goes on", flush=True)
+
+
+def guard(logger: Logger) -> None:
+    """Let Lightning's calls of a logger fail :func:`quietly`."""
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            with quietly(logger):
+                method(*args, **kwargs)
+
+        return call
+
+    for name in _GUARDED:
+        setattr(logger, name, guarded(getattr(logger, name)))
+
+
 def log_configuration(loggers: Sequence[Logger], cfg: DictConfig) -> None:
-    """Write the resolved configuration to every logger.
+    """Write the resolved configuration to every logger; from now on, they fail quietly.
 
     Raises:
         UserError: If one cannot begin, whose options or folder show that only now.
@@ -82,6 +116,7 @@ def log_configuration(loggers: Sequence[Logger], cfg: DictConfig) -> None:
         except Exception as error:  # every library has its own
             what = f"{type(logger).__name__} cannot begin ({one_line(error)})"
             raise problem("logger", what) from error
+        guard(logger)
 
 
 @contextmanager
@@ -91,22 +126,78 @@ def closed_at_end(loggers: Sequence[Logger], summary: dict[str, Any]) -> Iterato
         yield
     finally:
         for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                if wandb.run is not None:  # else it could not begin
-                    logger.experiment.summary.update(summary)
-                    wandb.finish(exit_code=int(not summary))
-            else:
-                logger.finalize("success" if summary else "failed")
+            with quietly(logger):
+                _close(logger, summary)
 
 
-def _has_key() -> bool:
-    """Whether wandb would find a key: in the environment or in ~/.netrc."""
-    if os.environ.get("WANDB_API_KEY"):
+def _close(logger: Logger, summary: dict[str, Any]) -> None:
+    if not isinstance(logger, WandbLogger):
+        logger.finalize("success" if summary else "failed")
+        return
+    import wandb
+
+    if wandb.run is not None:  # else it could not begin
+        logger.experiment.summary.update(summary)
+        wandb.finish(exit_code=int(not summary))
+
+
+def _mode(wanted: Mode) -> Mode:
+    """How wandb can log; why it logs offline is said in a line.
+
+    Raises:
+        UserError: See :func:`wandb_logger`.
+    """
+    import wandb
+
+    settings = wandb.setup().settings
+    own = _OLD_NAMES.get(settings.mode, settings.mode)
+    if wanted == "auto" and own != "online":
+        return cast("Mode", own)
+    if wanted in ("offline", "disabled"):
+        return wanted
+    insisted = wanted == "online" or "WANDB_MODE" in os.environ
+    if not insisted and not _has_key(settings.base_url):
+        print(f"wandb: no key for {settings.base_url}, logging offline; {_LATER}")
+        return "offline"
+    if reason := _unreachable(settings.base_url):
+        if insisted:
+            what = f"its server cannot be reached ({reason})"
+            hint = "logger.wandb.mode=offline logs without it."
+            raise problem("logger.wandb", what, settings.base_url, hint)
+        print(f"wandb: {settings.base_url} cannot be reached ({reason}), logging offline; {_LATER}")
+        return "offline"
+    return "online"
+
+
+def _has_key(url: str) -> bool:
+    """Whether wandb would find a key, as its ``login`` does, but without asking for one."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
     try:
-        return netrc.netrc().authenticators(host) is not None
+        keys = netrc.netrc(os.environ.get("NETRC"))
+        return keys.authenticators(urlsplit(url).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _unreachable(url: str) -> str:
+    """Why a server gives no answer of any kind; empty if it does."""
+    answers: Queue[str] = Queue()
+
+    def ask() -> None:
+        try:
+            urlopen(f"{url}/healthz", timeout=_PATIENCE_S).close()  # noqa: S310 - wandb's own setting
+        except HTTPError:  # an answer
+            pass
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            answers.put("" if isinstance(reason, ssl.SSLError) else one_line(reason))
+            return
+        answers.put("")
+
+    # Looking up a name may take longer than any timeout that one can set.
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=_PATIENCE_S + 1)
+    except Empty:
+        return "no answer"

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 from smm_lightning.ranges import Count
+from smm_lightning.training.logger import quietly
 
 _MOST_CLASSES = 50  # of wandb's own plot of confusions
 _MOST_NAMES, _MOST_NUMBERS = 30, 12  # of classes, that can be read in a picture of confusions
@@ -76,7 +77,8 @@ class Panels(Callback, ABC):
         logger.log_metrics(statistics, trainer.global_step)
         if epoch in (0, last) or (epoch + 1) % self.every_n_epochs == 0:
             for name, rows in picture_rows(arrays).items():
-                self.log_pictures(logger, f"pictures/{name}", rows, trainer.global_step)
+                with quietly(logger):
+                    self.log_pictures(logger, f"pictures/{name}", rows, trainer.global_step)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -84,7 +86,8 @@ class Panels(Callback, ABC):
         if logger is not None:
             mapping, names = module.describe()["mapping"], module.classifier.class_names
             outcome = Outcome(mapping, *_answers(trainer, module), names)
-            self.finish(logger, outcome, trainer.global_step)
+            with quietly(logger):
+                self.finish(logger, outcome, trainer.global_step)
 
     @abstractmethod
     def log_pictures(self, logger: Any, name: str, rows: Rows, step: int) -> None:
