@@ -23,6 +23,14 @@ def official():
 
 
 @pytest.fixture(scope="session")
+def good(tmp_path_factory):
+    """A finished run with its exports, as ``runs/good``, and ``image.png``; see ``hostile``."""
+    from tests.hostile import make_good
+
+    return make_good(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture(scope="session")
 def expanded():
     """``grid.expand`` without overrides; large grids take seconds, so each is expanded once."""
     return functools.cache(expand)

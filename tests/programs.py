@@ -27,13 +27,23 @@ def run_verb(*arguments, cwd, **environment):
     return run_file(ROOT / "smm_lightning/__main__.py", *arguments, cwd=cwd, **environment)
 
 
-def run_file(program, *arguments, cwd, **environment):
-    """Run a Python file as ``__main__``, and wait for it."""
+def run_file(program, *arguments, cwd, screen=None, **environment):
+    """Run a Python file as ``__main__``, and wait for it.
+
+    Args:
+        program: the file.
+        arguments: its command line.
+        cwd: where it runs.
+        screen: a file that its output goes to instead, or ``closed``.
+        environment: what differs from ours.
+    """
     env = {**os.environ, **environment}
     given = [str(program), *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        process = WARM.Process(target=_main, args=(given, str(cwd), env, str(out), str(err)))
+        process = WARM.Process(
+            target=_main, args=(given, str(cwd), env, screen or str(out), str(err))
+        )
         process.start()
         process.join()
         answers = (file.read_text() if file.exists() else "" for file in (out, err))
@@ -42,8 +52,11 @@ def run_file(program, *arguments, cwd, **environment):
 
 def _main(arguments, cwd, environment, out, err):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, path in ((1, out), (2, err)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    if out == "closed":
+        os.close(1)
+    else:
+        os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

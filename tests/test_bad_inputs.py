@@ -124,6 +124,9 @@ OUR_OWN = """
     +backbone.weights=nope.pt -> backbone.weights
     backbone.classes=5 -> mapping
     backbone=timm backbone.model=nope -> backbone.model
+    backbone=timm backbone.model=levit_128s backbone.image_size=192 -> backbone.image_size
+    backbone=timm backbone.model=vit_small_patch14_dinov2 -> backbone.model
+    paths.root=~/runs -> paths.root=~/runs
     backbone=resnet18 backbone.weights_name=V9 -> backbone.weights_name
     backbone._target_=nope.Nope -> backbone._target_
     +callbacks.x=3 -> callbacks.x

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shlex
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_a_checkpoint_of_weights_alone_cannot_be_gone_on_from(finished, composed
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
     del checkpoint["loops"]
     torch.save(checkpoint, tmp_path / "weights.ckpt")
-    with pytest.raises(UserError, match=r"ckpt_path: holds weights alone"):
+    with pytest.raises(UserError, match=r"weights.ckpt: has no loops, so no training"):
         entry.train(composed(*SMALL, "epochs=3", f"ckpt_path={tmp_path}/weights.ckpt"))
 
 
@@ -444,7 +445,7 @@ def test_wandb_works_offline_without_a_key(tmp_path):
         WANDB_CACHE_DIR=str(home),
     )
     assert done.returncode == 0, done.stderr
-    assert "wandb: no key found, logging offline" in done.stdout
+    assert re.search(r"wandb: no key for https://\S+, logging offline", done.stdout)
     (run_file,) = tmp_path.rglob("run-*.wandb")
     content = run_file.read_bytes()
     for word in (b"test/acc_last", b"test/acc_best", b"best/epoch", b"time/epoch_s", b"patch_size"):

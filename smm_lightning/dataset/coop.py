@@ -1,6 +1,5 @@
 """The eight datasets that the paper takes with CoOp's split."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,9 +12,11 @@ from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import FileSplit, Split, Splits
 from smm_lightning.errors import Problems, problem
-from smm_lightning.files import at
+from smm_lightning.files import at, read_file
+from smm_lightning.text import parsed_json
 
 _PARTS = ("train", "test", "val")
+_LARGEST = 2**28  # bytes of a split file
 _SHOWN = 3  # of many problems of a kind
 
 
@@ -161,8 +162,8 @@ def read_split(file: Path) -> SplitFile:
             parts or twice in one, a class has two names, or class numbers are left out.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = parsed_json(read_file(file, _LARGEST))
+    except (OSError, ValueError) as error:
         raise problem(str(file), f"is no JSON ({error})", hint="Fetch it again.") from error
     if not (isinstance(content, dict) and {"train", "test"} <= content.keys()):
         raise problem(str(file), "has no parts 'train' and 'test'")
@@ -188,7 +189,7 @@ def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     wrong = []
     for entry in entries:
         match entry:
-            case [str(path), int(label), str(name)] if label >= 0 and _is_inside(path):
+            case [str(path), int(label), str(name)] if label >= 0 and _is_inside(path, label):
                 rows.append(Row(PurePosixPath(path), label, name))
             case _:
                 wrong.append(entry)
@@ -199,10 +200,10 @@ def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     return rows
 
 
-def _is_inside(path: str) -> bool:
-    """Whether the path stays below the folder that it is relative to."""
+def _is_inside(path: str, label: int) -> bool:
+    """Whether the path stays below the folder that it is relative to, and the label is no flag."""
     parts = PurePosixPath(path).parts
-    hostile = "\0" in path or "\\" in path or ":" in path
+    hostile = "\0" in path or "\\" in path or ":" in path or isinstance(label, bool)
     return bool(parts) and not path.startswith("/") and ".." not in parts and not hostile
 
 
@@ -227,6 +228,6 @@ def _class_names(rows: dict[str, list[Row]], file: Path, problems: Problems) -> 
             what = f"class {row.label} has two names, one is '{known}'"
             problems.add(str(file), what, row.class_name)
             break
-    absent = sorted(set(range(max(names) + 1)) - names.keys())
+    absent = [number for number in range(len(names)) if number not in names]
     problems.require(not absent, str(file), "class numbers are left out", absent[:_SHOWN])
     return [names[label] for label in sorted(names)]

@@ -27,7 +27,7 @@ _GROUPED = [name for name in NAMES if name != "method.name"]
 
 def main() -> None:
     """The command."""
-    options = _parser().parse_args()
+    options = _parser().parse_intermixed_args()
     if options.list:
         print("\n".join(f"{e.name:12} of a {e.of:6} {e.caption}" for e in figures().values()))
         return

@@ -1,6 +1,7 @@
 """Reading exports: a program and what it says of itself."""
 
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def load_torch(path: Path, device: torch.device) -> tuple[Callable[[Tensor], Ten
     with _in_a_line(path):
         content, text = looked_at(read_file(path))
         facts = _facts(text)
+        logging.getLogger("torch.export").setLevel(logging.ERROR)  # what is wrong is said below
         network = torch.export.load(io.BytesIO(content)).module().to(device)
 
         @torch.inference_mode()

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
-from smm_lightning.errors import Problems, UserError, problem
+from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.files import write_atomically, writing
 from smm_lightning.inference.export_file import load_onnx, load_torch
 from smm_lightning.inference.prompt_file import add_options, device_of, read_prompt, rebuild
@@ -99,7 +99,10 @@ def load_model(
 def _decoding(path: Path, arguments: Mapping[str, Any]) -> Decoding:
     check_values(Decoding, arguments, f"{path}: decoding", problems := Problems())
     problems.raise_if_any()
-    return Decoding(**arguments)
+    try:
+        return Decoding(**arguments)
+    except UserError as error:  # which names a field of the configuration
+        raise problem(f"{path}: decoding", one_line(error).rstrip(".")) from error
 
 
 class ImageFiles(Dataset[tuple[int, Tensor | str]]):

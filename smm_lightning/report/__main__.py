@@ -35,7 +35,7 @@ def main() -> None:
         action="store_true",
         help="put the finished runs into <paths.results>/<experiment>.csv, for version control",
     )
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     broken: list[str] = []
     if at(options.what).is_dir():
         if options.overrides or options.record:

@@ -15,7 +15,7 @@ from smm_lightning.text import csv_cell
 DASH = "\N{EN DASH}"
 _TEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+_TEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}"}  # a length, after \\
 
 
 @dataclass(frozen=True)

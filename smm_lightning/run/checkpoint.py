@@ -94,7 +94,7 @@ def require_state_of_training(checkpoint: Mapping[str, Any], where: str) -> None
     """
     problems = Problems()
     for name, kind in _OF_TRAINING.items():
-        there = isinstance(checkpoint.get(name), kind)
+        there = isinstance(checkpoint.get(name), kind) and checkpoint[name] != []
         what = f"has no {name}, so no training can go on from it"
         problems.require(there, where, what, hint="Use last.ckpt of a run.")
     problems.raise_if_any()

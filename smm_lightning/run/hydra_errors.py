@@ -82,8 +82,6 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
     match error:
         case UserError():
             explained: UserError | None = error
-        case OSError():
-            explained = of_storage(error)
         case MissingConfigException(missing_cfg_file=str(), options=_):
             explained = _unknown_choice(error)
         case OverrideParseException():
@@ -99,6 +97,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
             explained = problem(str(mark.name), what)
         case UnicodeDecodeError():
             explained = problem("configuration", f"a file is no text in UTF-8 ({error})")
+        case OSError() if not isinstance(error, HydraException):  # a missing choice is one, too
+            explained = of_storage(error)
         case HydraException() | OmegaConfBaseException():
             explained = _first_lines(error)
         case _:

@@ -1,7 +1,6 @@
 """The screen: one that is closed, full or left, or that lacks a letter, ends no run."""
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,14 +16,15 @@ class _Stream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.lost: Exception | None = None
-        if isinstance(stream, io.TextIOWrapper):  # letters that it lacks are replaced
-            stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Write, if anyone can read."""
         if self.lost is None:
             try:
                 return self._stream.write(text)
+            except UnicodeEncodeError:  # letters that it lacks are replaced
+                encoding = self._stream.encoding
+                return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
             except (OSError, ValueError) as error:
                 self._lose(error)
         return len(text)

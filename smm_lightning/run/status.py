@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="list finished and pending runs, too")
     parser.add_argument("experiment", help="a file of conf/experiment")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     jobs = jobs_of([options.experiment, *options.overrides])
     rows = jobs[0].tables.rows
     states = [(job, state_of(job, rows)) for job in jobs]

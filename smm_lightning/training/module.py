@@ -13,6 +13,7 @@ from typing_extensions import override
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.dataset.batch import pair_of
 from smm_lightning.device import compiles_on, fuses_attention
+from smm_lightning.errors import problem
 from smm_lightning.method import use_kernel
 from smm_lightning.training.compiled import Compiled, compiled_for_training
 from smm_lightning.training.finite_loss import FiniteLoss
@@ -95,6 +96,8 @@ class ReprogrammingModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Where a checkpoint of other settings was read, go on with those of this training."""
         require_state_of(self.trainer.optimizers[0])
+        if self.trainer.global_step and not self.classifier.fitted:
+            raise problem("ckpt_path", "has no label mapping", hint="force=true begins anew.")
         take_over(self.trainer.optimizers[0], self.lr_schedulers(), self._settings)
 
     @override
