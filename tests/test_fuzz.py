@@ -89,7 +89,7 @@ def answered(path):
 def test_prompt_files(good, tmp_path):
     rng = random.Random(0)
     whole = (good / "runs/good/model.safetensors").read_bytes()
-    prompt, path = read_prompt(good / "runs/good"), tmp_path / "x.safetensors"
+    prompt, path = read_prompt(good / "runs/good/model.safetensors"), tmp_path / "x.safetensors"
     used = 0
     for number in range(700):
         if number % 2:
