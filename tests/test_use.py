@@ -22,7 +22,7 @@ from smm_lightning import train as entry
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.inference import export
-from smm_lightning.inference.predict import files_of, load_model, predictions, rendered
+from smm_lightning.inference.predict import _one_tensor, files_of, load_model, predictions, rendered
 from smm_lightning.inference.prompt_file import (
     FORMAT,
     Prompt,
@@ -225,6 +225,15 @@ def test_predictions_of_files(trained, tmp_path):
     assert first[0]["class"] == str(expected.argmax().item())
     workers = list(predictions(model, paths, batch_size=2, workers=2, top=3))
     assert [row.get("error") for row in workers] == [row.get("error") for row in rows]
+
+
+def test_a_worker_hands_over_one_tensor_a_batch():
+    """Each is an open file; a batch of a thousand images would need a thousand."""
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    images, reasons = _one_tensor([(7, image), (8, "is broken."), (9, image + 1)])
+    assert torch.equal(images, torch.stack([image, image + 1]))
+    assert reasons == [(7, ""), (8, "is broken."), (9, "")]
+    assert _one_tensor([(0, "is broken.")])[0].shape == (0,)
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)

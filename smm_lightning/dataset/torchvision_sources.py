@@ -202,7 +202,7 @@ class TrafficSigns(Source):
 def _from_csv(answers: Path, hint: str) -> FileSplit:
     """The test images: ``GT-final_test.csv`` has a row each, divided by semicolons."""
     folder = answers.parent / "GTSRB/Final_Test/Images"
-    with answers.open(newline="") as file:
+    with answers.open(newline="", encoding="utf-8") as file:
         try:
             rows = [
                 (Path(row["Filename"]).name, int(row["ClassId"]))

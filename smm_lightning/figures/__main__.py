@@ -45,7 +45,10 @@ def main() -> None:
             draw_run(TrainedRun(run_in(place), options.trust), chosen)
         return
     if place.is_dir():
-        (runs, broken), folder = runs_below(place), folder_of(place, f"Runs in {place.name}")
+        (runs, broken), folder = (
+            runs_below(place),
+            folder_of(place, f"Runs in {place.resolve().name}"),
+        )
     else:
         grid = grid_of(options.what, options.overrides)
         runs = [run for run in grid.runs if run.result and (run.folder / FILE).is_file()]

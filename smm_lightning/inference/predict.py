@@ -133,6 +133,20 @@ class ImageFiles(Dataset[tuple[int, Tensor | str]]):
         return number, torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def _one_tensor(
+    batch: Sequence[tuple[int, Tensor | str]],
+) -> tuple[Tensor, list[tuple[int, str]]]:
+    """Images (B', 3, s, s), and for each file its number and why it is not among them.
+
+    A worker hands over every tensor by an open file, of which there may be few.
+    """
+    images = [content for _, content in batch if isinstance(content, Tensor)]
+    reasons = [
+        (number, "" if isinstance(content, Tensor) else content) for number, content in batch
+    ]
+    return (torch.stack(images) if images else torch.empty(0)), reasons
+
+
 def predictions(
     model: Model, paths: Sequence[Path], *, batch_size: int = 64, workers: int = 0, top: int = 1
 ) -> Iterator[Row]:
@@ -146,15 +160,14 @@ def predictions(
         top: how many classes, the likeliest first.
     """
     files = ImageFiles(paths, model.input_size, model.decoding)
-    loader = DataLoader(files, batch_size, num_workers=workers, collate_fn=list)
-    for batch in loader:
-        images = [content for _, content in batch if isinstance(content, Tensor)]
-        stacked = torch.stack(images).float() / 255 if images else None
-        confidences: Iterator[Tensor] = iter([] if stacked is None else model.confidences(stacked))
-        for number, content in batch:
+    loader = DataLoader(files, batch_size, num_workers=workers, collate_fn=_one_tensor)
+    for images, reasons in loader:
+        answers = model.confidences(images.float() / 255) if len(images) else images
+        confidences: Iterator[Tensor] = iter(answers)
+        for number, reason in reasons:
             row: Row = {"file": str(paths[number])}
-            if isinstance(content, str):
-                yield {**row, "error": content}
+            if reason:
+                yield {**row, "error": reason}
                 continue
             values, indices = next(confidences).topk(min(top, len(model.class_names)))
             names = [model.class_names[index] for index in indices.tolist()]

@@ -44,7 +44,7 @@ def main() -> None:
         root = at(options.what)
         found, broken = runs_below(root)
         runs = sorted(found, key=printed_order)
-        title, layout = f"Runs in {root.name}", Layout()
+        title, layout = f"Runs in {root.resolve().name}", Layout()
     else:
         title = title_of(options.what, options.overrides)
         grid = grid_of(options.what, options.overrides)

@@ -34,7 +34,7 @@ class Printed:
 
 @cache
 def _rows() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "paper.csv").open(newline="") as file:
+    with (Path(__file__).parent / "paper.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
