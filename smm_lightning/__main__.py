@@ -24,6 +24,13 @@ VERBS = {
 
 def main() -> None:
     """``smm`` and ``python -m smm_lightning``."""
+    from smm_lightning.run.screen import kept_screen
+
+    with kept_screen():
+        _main()
+
+
+def _main() -> None:
     verb, *arguments = sys.argv[1:] or ["--help"]
     if "LOCAL_RANK" in os.environ and verb not in VERBS:
         # Lightning starts further ranks of a training with arguments of its own, without the verb.

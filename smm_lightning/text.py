@@ -1,11 +1,14 @@
 """Text that others wrote, where people see it: names of files and classes, notes, results."""
 
 import json
+import math
 import unicodedata
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a spreadsheet computes begins with these
+_TOO_LARGE = 2**63  # for the whole numbers of tensors and tables
+_LONGEST_NUMBER = 20  # characters of one
 _DEEPEST = 100  # levels of lists and groups; ours have ten
 
 
@@ -44,10 +47,13 @@ def parsed_json(content: str | bytes) -> Any:
     """Of JSON from anywhere.
 
     Raises:
-        ValueError: If it is none, holds NaN or infinity, or is nested very deep.
+        ValueError: If it is none, is nested very deep, or holds numbers that no computer adds up:
+            NaN, infinity, whole ones of more than 64 bits.
     """
     try:
-        value = json.loads(content, parse_constant=_no_number)
+        value = json.loads(
+            content, parse_constant=_no_number, parse_int=_whole_number, parse_float=_number
+        )
     except RecursionError:
         raise ValueError("nested too deep") from None
     level = [value]
@@ -64,5 +70,14 @@ def _children(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:30]} is no number")
+
+
+def _whole_number(text: str) -> int:
+    number = int(text) if len(text) <= _LONGEST_NUMBER else _TOO_LARGE
+    return number if -_TOO_LARGE <= number < _TOO_LARGE else _no_number(text)
+
+
+def _number(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _no_number(text)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from smm_lightning.errors import problem
 from smm_lightning.figures.registry import Drawn, figure
 from smm_lightning.figures.style import heat_map
 from smm_lightning.figures.trained import TrainedRun
@@ -20,6 +21,10 @@ def mapping(trained: TrainedRun) -> Drawn | None:
         return None
     heaviest = [row["sources"][0] for row in rows]
     predicted = trained.counts("train")
+    if not all(0 <= source["index"] < len(predicted) for source in heaviest):
+        raise problem(
+            str(trained.run.folder), "its mapping names source classes that are not there"
+        )
     counts = predicted[[source["index"] for source in heaviest]].T  # targets by chosen sources
     fractions = counts / predicted.sum(0).clamp(min=1)[:, None]
     sources = [source["name"].split(",", maxsplit=1)[0] for source in heaviest]  # first synonyms

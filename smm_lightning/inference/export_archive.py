@@ -9,12 +9,18 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from keyword import iskeyword
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from smm_lightning.text import parsed_json
+
+
+def _words(file: str) -> frozenset[str]:
+    return frozenset(Path(__file__).with_name(file).read_text(encoding="utf-8").split())
+
 
 # What a program must know of a whole model, in the file under this name.
 FACTS = "smm_lightning.json"
@@ -23,16 +29,23 @@ _SAMPLES = "data/sample_inputs/model.pt"
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _TENSORS = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _MARKS = re.compile(r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)")
-_NAME = re.compile(r"[\w.\-+:]*")
-_OPERATION = re.compile(r"torch\.ops\.aten\.([a-z_0-9]+)\.(\w+)")
+_DOTTED = re.compile(r"[\w.+-]*")
+_OPERATION = re.compile(r"torch\.ops\.aten\.([a-z_0-9A-Z]+)\.(\w+)")
 _REGIONS = re.compile(r"torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)")
 _OF_SIZES = re.compile(
     r"_operator\.(add|sub|mul|floordiv|mod|neg|eq|ne|ge|gt|le|lt|getitem)|torch\.sym_int"
 )
-# Words that tensor operations take, and their arguments that do.
+# Operations that give a tensor and do nothing else, and look at the bounds of what they read.
+_TENSOR_OPERATIONS = _words("tensor_operations.txt")
+# Fields of a program; an operator, an object or a list of texts as an argument is none of them.
+_FIELDS = _words("graph_fields.txt")
+_BY_NAMES = {"tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values"}
+_BY_NAMES |= {"range_constraints", "opset_version"}
+_EMPTY = ("custom_obj_values", "treespec_namedtuple_fields")
+_WITH_DOTS = ("torch_version", "parameter_name", "buffer_name", "tensor_constant_name", "fqn")
+# Words that tensor operations take.
 _WORDS = {"none", "tanh", "floor", "trunc", "constant", "reflect", "replicate", "circular"}
 _WORDS |= {"cpu", "cuda", "mps"}
-_WORDED = ("approximate", "rounding_mode", "mode", "padding", "equation", "reduce", "indexing")
 # Of sizes, such as Mul(Integer(4), Symbol('s0', positive=True, integer=True)).
 _SIZES = {"Symbol", "Integer", "Add", "Mul", "Mod", "FloorDiv", "Max", "Min"}
 _SIZES |= {"positive", "nonnegative", "integer", "True", "False"}
@@ -77,13 +90,15 @@ def _checked(name: str, root: str, data: bytes) -> bytes:
     if place == _GRAPH:
         return json.dumps(_checked_graph(parsed_json(data))).encode()
     if place in _CONFIGS:
-        entries = parsed_json(data)["config"].values()
+        content = parsed_json(data)
+        entries = content["config"].values()
         folder = place.rpartition("/")[0]
         if any(
             e["use_pickle"] or not _TENSORS.fullmatch(f"{folder}/{e['path_name']}") for e in entries
         ):
             raise ValueError("it holds pickled objects")
-    elif place == _SAMPLES:
+        return json.dumps(content).encode()
+    if place == _SAMPLES:
         torch.load(io.BytesIO(data), weights_only=True)  # refuses all but tensors
     elif not (place == f"extra/{FACTS}" or _TENSORS.fullmatch(place) or _MARKS.fullmatch(place)):
         raise ValueError(f"it holds {place[:100]!r}")
@@ -93,53 +108,64 @@ def _checked(name: str, root: str, data: bytes) -> bytes:
 def _checked_graph(program: dict[str, Any]) -> dict[str, Any]:
     """A graph of tensor operations, without notes and guards."""
     program["guards_code"] = []  # Python code: of the sizes of images, which we look at ourselves
-    for place, key, value in _texts(program):
-        if key == "target":
-            ok = _is_tensor_operation(value)
-        elif key == "expr_str":
-            ok = _is_size(value)
-        elif key in ("in_spec", "out_spec"):
-            ok = value in _TREES
-        elif key == "as_string":
-            ok = value in _WORDS or place == "torch.ops.aten.einsum.default"
-        else:
-            ok = _NAME.fullmatch(value) is not None
-        if not ok:
-            raise ValueError(f"its graph holds {value[:100]!r}")
+    _check(program, "", "")
     return program
 
 
-def _texts(node: Any, place: str = "", key: str = "") -> Iterator[tuple[str, str, str]]:
-    """The operation, the key and the text of everything that is text in a graph, names too."""
+def _check(node: Any, key: str, operation: str) -> None:
+    """Look at a part of a graph.
+
+    Args:
+        node: the part.
+        key: its field.
+        operation: whose argument it is.
+
+    Raises:
+        ValueError: If it holds what no graph of tensor operations does.
+    """
     if isinstance(node, str):
-        yield place, key, node
+        if not _is_known(node, key, operation):
+            raise ValueError(f"its graph holds {node[:100]!r}")
     elif isinstance(node, list):
         for inner in node:
-            yield from _texts(inner, place, key)
+            look = _check_operation if key == "nodes" else _check
+            look(inner, key, operation)
     elif isinstance(node, dict):
         if "metadata" in node:
             node["metadata"] = {}  # for people who debug
-        place = str(node.get("target", place))
         for name, inner in node.items():
-            yield place, "", name
-            yield from _texts(inner, place, name)
+            known = name.isidentifier() if key in _BY_NAMES else name in _FIELDS
+            if not known or (name in _EMPTY and inner):
+                raise ValueError(f"its graph holds {name[:100]!r}")
+            _check(inner, "" if key in _BY_NAMES else name, operation)
+
+
+def _check_operation(node: dict[str, Any], key: str, _: str) -> None:
+    operation = str(node.pop("target"))
+    if not _is_tensor_operation(operation):
+        raise ValueError(f"its graph holds {operation[:100]!r}")
+    _check(node, key, operation)
+    node["target"] = operation
+
+
+def _is_known(text: str, key: str, operation: str) -> bool:
+    match key:
+        case "expr_str":
+            return _is_size(text)
+        case "in_spec" | "out_spec":
+            return text in _TREES
+        case "as_string":
+            return text in _WORDS or operation == "torch.ops.aten.einsum.default"
+    if key in _WITH_DOTS:
+        return _DOTTED.fullmatch(text) is not None
+    return not text or (text.isidentifier() and not iskeyword(text))  # a part of Python code
 
 
 def _is_tensor_operation(target: str) -> bool:
     if _OF_SIZES.fullmatch(target) or _REGIONS.fullmatch(target):
         return True
     match = _OPERATION.fullmatch(target)
-    if match is None:
-        return False
-    name, overload = match.groups()
-    try:
-        operation = getattr(getattr(torch.ops.aten, name), overload)
-    except AttributeError:
-        return False
-    # Those that read and write files are no tensor operations, or take the name of a file.
-    arguments = (str(a.type) for a in operation._schema.arguments if a.name not in _WORDED)
-    known = torch._C._dispatch_has_kernel(operation.name())
-    return bool(known) and not any("str" in kind for kind in arguments)
+    return match is not None and match[1] in _TENSOR_OPERATIONS
 
 
 def _is_size(text: str) -> bool:

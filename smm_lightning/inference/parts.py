@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from functools import partial
 from importlib import import_module
+from inspect import isabstract
 from typing import Any
 
 from torch import Tensor
@@ -105,7 +106,7 @@ class TrustedParts:
             raise problem(name, what, target, "It must lie on PYTHONPATH.") from error
         public = place in self._trust or attribute in module.__all__
         kind = getattr(module, attribute, None) if public else None
-        if not (isinstance(kind, type) and issubclass(kind, contract)):
+        if not isinstance(kind, type) or isabstract(kind) or not issubclass(kind, contract):
             raise problem(name, f"the file names no {contract.__name__}", target)
         return kind
 

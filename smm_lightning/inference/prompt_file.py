@@ -19,7 +19,7 @@ from torch import Tensor
 
 from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.batch import checked_names
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.files import write_atomically
 from smm_lightning.inference.parts import TrustedParts, load_learned
 from smm_lightning.run.checkpoint import read_checkpoint, require_schema
@@ -97,6 +97,10 @@ def _checked(
         UserError: If it says what no prompt says.
     """
     problems, where = Problems(), str(path)
+    try:
+        parts = parsed_json(json.dumps(parts))  # of a checkpoint, which may hold more than JSON
+    except (TypeError, ValueError, RecursionError) as error:
+        raise problem(where, f"its parts are no plain values ({one_line(error)})") from error
     named = isinstance(parts, dict) and all(isinstance(parts.get(n), dict) for n in _PARTS)
     problems.require(named, where, f"must name its {', '.join(_PARTS)} with their arguments")
     what = "does not say which frozen weights it was trained for"
@@ -159,6 +163,9 @@ def rebuild(
     classifier = TrustedParts(trust).classifier(prompt.parts, prompt.class_names, **others)
     require_backbone(classifier, prompt)
     load_learned(classifier, prompt.weights)
+    images = torch.full((1, 3, classifier.input_size, classifier.input_size), 0.5)
+    if not classifier.probabilities(images).isfinite().all():
+        raise problem("prompt", "its answers are NaN", hint="The file is damaged.")
     return classifier.eval()
 
 

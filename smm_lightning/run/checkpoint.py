@@ -62,9 +62,17 @@ def read_checkpoint(path: Path, map_location: Any | None = "cpu") -> dict[str, A
         whole = isinstance(node, dict) and all(isinstance(key, str) for key in node)
         if not whole or not (node or name == "parts"):  # which a plain Lightning training lacks
             raise problem(f"ckpt_path: {path}: {name}", what)
-    if not all(isinstance(value, torch.Tensor) for value in checkpoint["state_dict"].values()):
-        raise problem(f"ckpt_path: {path}: state_dict", "is damaged: it must hold tensors")
+    if not all(_is_plain(value) for value in checkpoint["state_dict"].values()):
+        raise problem(f"ckpt_path: {path}: state_dict", "is damaged: it must hold plain tensors")
     return checkpoint
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor with numbers in it, one beside the other."""
+    import torch
+
+    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return dense and not (value.is_meta or value.is_quantized or value.is_nested)
 
 
 def require_schema(checkpoint: Mapping[str, Any], where: str, hint: str) -> None:
@@ -101,12 +109,28 @@ def require_state_of_training(checkpoint: Mapping[str, Any], where: str) -> None
     progress: Any = checkpoint["loops"]
     for name in ("fit_loop", "epoch_progress", "current"):
         progress = progress.get(name) if isinstance(progress, dict) else None
-    done = progress.get("processed") if isinstance(progress, dict) else None
-    whole = isinstance(done, int) and checkpoint["global_step"] >= 0
-    problems.require(whole, where, "its loops do not say how many epochs are done")
     counted = all(isinstance(leaf, int) and leaf >= 0 for leaf in _leaves(checkpoint["loops"]))
     problems.require(counted, where, "its loops hold more than counts")
+    whole = counted and _agrees(progress, checkpoint) and checkpoint["global_step"] >= 0
+    problems.require(whole, where, "its loops and its history do not say the same epochs")
     problems.raise_if_any()
+
+
+def _agrees(progress: Any, checkpoint: Mapping[str, Any]) -> bool:
+    """The epochs that are behind it, and a row of the history for each."""
+    names = ("ready", "started", "processed", "completed")
+    if not isinstance(progress, dict) or not set(names) <= progress.keys():
+        return False
+    ready, started, processed, completed = (progress[name] for name in names)
+    history = (checkpoint["callbacks"].get("EpochRecorder") or {}).get("history")
+    rows = history if isinstance(history, list) else []  # looked at when it is taken
+    epochs = [row.get("epoch") if isinstance(row, dict) else None for row in rows]
+    return (
+        ready - 1 <= processed <= started <= ready
+        and processed - 1 <= completed <= processed
+        and (history is None or epochs == list(range(len(epochs))))
+        and (history is None or processed - 1 <= len(epochs) <= processed)
+    )
 
 
 def _leaves(node: Any) -> Iterator[Any]:

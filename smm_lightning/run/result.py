@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
 import pydantic
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 from typing_extensions import TypedDict
 
 from smm_lightning.errors import UserError, problem
@@ -100,8 +100,8 @@ _Result = TypedDict(
     {
         "run_key": str,
         "seed": Seed,
-        "test/acc_last": float,
-        "test/acc_best": float,
+        "test/acc_last": Annotated[float, Ge(0), Le(1)],
+        "test/acc_best": Annotated[float, Ge(0), Le(1)],
         "best/selected_on": Literal["test", "val"],
         "device": str,
         "precision": str,

@@ -119,6 +119,9 @@ class EpochRecorder(Callback):
         times = all({"epoch", "time/epoch_s", "time/step_s"} <= row.keys() for row in history)
         if not (rows and times and all(isinstance(cell, int | float) for cell in cells)):
             raise ValueError("its history is no list of rows of numbers")
+        shares = (cell for row in history for name, cell in row.items() if name.endswith("/acc"))
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError("its history has accuracies that are none")
         self.history, self._before = history, elapsed
 
     def _elapsed(self) -> float:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from smm_lightning.classifier import ReprogrammedClassifier
@@ -181,6 +182,9 @@ class ReprogrammingModule(L.LightningModule):
             UserError: If it is of another one; see :meth:`Provenance.require_same`.
         """
         self.provenance.require_same(checkpoint, self.classifier, self.how)
+        schedules = checkpoint.get("lr_schedulers") or []
+        if any(callable(getattr(LRScheduler, name, None)) for state in schedules for name in state):
+            raise problem("ckpt_path", "its schedule would replace methods")
         # What is stored is the sum over all ranks.
         leads = self._trainer is None or self.trainer.is_global_zero
         self._refresh.load(checkpoint["mapping"], leads=leads)

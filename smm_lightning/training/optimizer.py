@@ -149,7 +149,8 @@ def _kinds(parameter: Tensor, state: Any) -> dict[str, str]:
 
     def kind(value: Any) -> str:
         if isinstance(value, Tensor):
-            same = "tensor" if value.shape == parameter.shape else ""
+            finite = bool(value.isfinite().all())
+            same = "tensor" if value.shape == parameter.shape and finite else ""
             return "number" if not value.ndim else same
         return type(value).__name__ if isinstance(value, int | float | list | None) else ""
 
