@@ -147,6 +147,8 @@ PROMPTS = {
     "no pattern": lambda _, weights: weights.pop(PATTERN),
     "another tensor": lambda _, weights: weights.update(x=torch.zeros(3)),
     "compiled": lambda _, weights: weights.update({f"_orig_mod.{PATTERN}": weights.pop(PATTERN)}),
+    "an abstract class": argument("mapping", "_target_", "smm_lightning.mapping.LabelMapping"),
+    "weights whose answers are NaN": weight(PATTERN, lambda p: torch.full_like(p, 3e38)),
     "temperature 0": weight("temperature", torch.zeros_like),
     "temperature below 0": weight("temperature", lambda t: -t),
     "temperature of NaN": weight("temperature", lambda t: t * torch.nan),
@@ -209,6 +211,12 @@ CHECKPOINTS = {
     "weights that are numbers": entry_of("state_dict", "classifier.temperature", value=3),
     "weights of no names": entry_of("state_dict", value={1: torch.zeros(1)}),
     "weights empty": entry_of("state_dict", value={}),
+    "weights without numbers": entry_of(
+        "state_dict", f"classifier.{PATTERN}", value=torch.zeros(3, 32, 32, device="meta")
+    ),
+    "weights that are sparse": entry_of(
+        "state_dict", f"classifier.{PATTERN}", value=torch.zeros(3, 32, 32).to_sparse()
+    ),
     "mapping out of range": entry_of("state_dict", STATE_INDEX, value=torch.arange(10) + 1000),
     "mapping twice": entry_of("state_dict", STATE_INDEX, value=torch.zeros(10).long()),
     "pattern of another size": entry_of(
@@ -245,6 +253,16 @@ UNFINISHED = {
     "loops below 0": entry_of(
         "loops", "fit_loop", "epoch_progress", "current", "processed", value=-1
     ),
+    "history of other epochs": lambda c: c["callbacks"]["EpochRecorder"]["history"].insert(
+        0, {**c["callbacks"]["EpochRecorder"]["history"][0], "epoch": 5}
+    ),
+    "history of accuracies above 1": entry_of(
+        "callbacks", "EpochRecorder", "history", 0, "test/acc", value=99.0
+    ),
+    "momenta of NaN": entry_of(
+        "optimizer_states", 0, "state", 0, "exp_avg", value=torch.full((3, 32, 32), torch.nan)
+    ),
+    "a schedule that replaces methods": entry_of("lr_schedulers", 0, "step", value=3),
     "steps below 0": entry_of("global_step", value=-1),
     "steps a text": entry_of("global_step", value="x"),
     "mapping's log a list": entry_of("mapping", "log", value=[1]),
@@ -369,6 +387,18 @@ ARCHIVES = {
     "an operation on files": node(
         lambda one: one.update(target="torch.ops.aten.from_file.default")
     ),
+    "an operator as an argument": node(
+        lambda one: one["inputs"][1].update(arg={"as_operator": "torch.ops.aten.from_file.default"})
+    ),
+    "an operation named in an argument": node(
+        lambda one: one["inputs"][1].update(
+            arg={"as_string": "a file"}, target="torch.ops.aten.einsum.default"
+        )
+    ),
+    "an operation without bounds": node(
+        lambda one: one.update(target="torch.ops.aten._reshape_alias.default")
+    ),
+    "a node that is a function": node(lambda one: one.update(name="torch.softmax")),
     "a name that is code": member(
         GRAPH,
         lambda g: g["graph_module"]["graph"]["inputs"][0]["as_tensor"].update(name="x=print(1)"),
@@ -479,5 +509,7 @@ RESULTS = {
     "class names of numbers": changed(class_names=[1]),
     "versions of words": changed(environment="x"),
     "chosen on what": changed(**{"best/selected_on": "train"}),
+    "an accuracy of 10^400": changed(**{"test/acc_last": 10**400}),
+    "an accuracy above 1": changed(**{"test/acc_best": 99.0}),
     "a metric of words": changed(**{"val/acc": "x"}),
 }
