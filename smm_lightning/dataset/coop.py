@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -228,6 +229,6 @@ def _class_names(rows: dict[str, list[Row]], file: Path, problems: Problems) -> 
             what = f"class {row.label} has two names, one is '{known}'"
             problems.add(str(file), what, row.class_name)
             break
-    absent = [number for number in range(len(names)) if number not in names]
-    problems.require(not absent, str(file), "class numbers are left out", absent[:_SHOWN])
+    absent = list(islice((n for n in range(max(names)) if n not in names), _SHOWN))
+    problems.require(not absent, str(file), "class numbers are left out", absent)
     return [names[label] for label in sorted(names)]

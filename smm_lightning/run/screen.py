@@ -61,22 +61,23 @@ def kept_screen() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     out, err = (_Stream(stream) for stream in before)
     sys.stdout, sys.stderr = out, err
-    status: Any = 0
+    left: SystemExit | None = None
     try:
         yield
     except SystemExit as leaving:
-        status = leaving.code
+        left = leaving
     finally:
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before
     # The results of a job count; that the screen was lost is said by its sweep.
-    if out.lost is not None and not status and not is_job():
+    if out.lost is not None and not (left and left.code) and not is_job():
         if getattr(out.lost, "errno", None) != errno.EPIPE:  # the reader of a pipe has seen enough
             with suppress(OSError):
                 print(f"error: standard output was lost ({out.lost})", file=sys.stderr)
-        status = 1
-    sys.exit(status)
+        sys.exit(1)
+    if left is not None:
+        raise left
 
 
 def _open_closed() -> None:
