@@ -51,7 +51,8 @@ def errors_in_a_line() -> Iterator[None]:
 
     A user who sets ``HYDRA_FULL_ERROR=1`` gets the traceback.
     """
-    with_traceback = os.environ.get(_TRACEBACKS) == "1"
+    before = os.environ.get(_TRACEBACKS)
+    with_traceback = before == "1"
     os.environ[_TRACEBACKS] = "1"
     try:
         yield
@@ -62,6 +63,9 @@ def errors_in_a_line() -> Iterator[None]:
         if explained is None:
             raise
         exit_with(explained)
+    finally:  # another program that is started from here chooses for itself
+        os.environ.pop(_TRACEBACKS)
+        os.environ.update({} if before is None else {_TRACEBACKS: before})
 
 
 def exit_with(error: UserError, status: int = USAGE_ERROR) -> NoReturn:
