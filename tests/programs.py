@@ -38,6 +38,7 @@ def run_file(program, *arguments, cwd, screen=None, **environment):
         environment: what differs from ours.
     """
     env = {**os.environ, **environment}
+    env.pop("WANDB_SERVICE", None)  # of wandb in this process, which has another folder
     given = [str(program), *map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
