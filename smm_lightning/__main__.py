@@ -65,11 +65,10 @@ def run(verb: str, arguments: list[str]) -> None:
         arguments: of its command line.
     """
     from smm_lightning.run.hydra_errors import errors_in_a_line
-    from smm_lightning.run.screen import kept_screen
 
     # The name that its help shows; a training is started again by its real name, for other ranks.
     sys.argv = [sys.argv[0] if verb == "train" else f"smm {verb}", *arguments]
-    with kept_screen(), errors_in_a_line():
+    with errors_in_a_line():
         module = import_module(f"smm_lightning.{VERBS[verb][0]}")
         sys.exit(module.main())
 

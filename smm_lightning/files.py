@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from smm_lightning.errors import problem
+from smm_lightning.text import parsed_json
 
+LARGEST_TEXT = 2**28  # bytes of a file of text that is read as a whole
 _UNFINISHED = ".tmp"
 
 
@@ -59,6 +62,16 @@ def read_file(path: Path, most: int | None = None) -> bytes:
         if most is not None and status.st_size > most:
             raise OSError(errno.EFBIG, "is too large", str(path))
         return file.read()
+
+
+def read_json(path: Path) -> Any:
+    """Of a regular file, whoever wrote it.
+
+    Raises:
+        OSError: See :func:`read_file`.
+        ValueError: See :func:`parsed_json`.
+    """
+    return parsed_json(read_file(path, LARGEST_TEXT))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -13,11 +13,9 @@ from smm_lightning.dataset.lmdb_split import LmdbSplit
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import FileSplit, Split, Splits
 from smm_lightning.errors import Problems, problem
-from smm_lightning.files import at, read_file
-from smm_lightning.text import parsed_json
+from smm_lightning.files import at, read_json
 
 _PARTS = ("train", "test", "val")
-_LARGEST = 2**28  # bytes of a split file
 _SHOWN = 3  # of many problems of a kind
 
 
@@ -163,7 +161,7 @@ def read_split(file: Path) -> SplitFile:
             parts or twice in one, a class has two names, or class numbers are left out.
     """
     try:
-        content = parsed_json(read_file(file, _LARGEST))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise problem(str(file), f"is no JSON ({error})", hint="Fetch it again.") from error
     if not (isinstance(content, dict) and {"train", "test"} <= content.keys()):
@@ -190,7 +188,7 @@ def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     wrong = []
     for entry in entries:
         match entry:
-            case [str(path), int(label), str(name)] if label >= 0 and _is_inside(path, label):
+            case [str(path), int(label), str(name)] if _is_class(label) and _is_inside(path):
                 rows.append(Row(PurePosixPath(path), label, name))
             case _:
                 wrong.append(entry)
@@ -201,10 +199,15 @@ def _rows(entries: Any, where: str, problems: Problems) -> list[Row]:
     return rows
 
 
-def _is_inside(path: str, label: int) -> bool:
-    """Whether the path stays below the folder that it is relative to, and the label is no flag."""
+def _is_class(label: int) -> bool:
+    """Whether it can be a class number; true and false are whole numbers to Python."""
+    return label >= 0 and not isinstance(label, bool)
+
+
+def _is_inside(path: str) -> bool:
+    """Whether the path stays below the folder that it is relative to."""
     parts = PurePosixPath(path).parts
-    hostile = "\0" in path or "\\" in path or ":" in path or isinstance(label, bool)
+    hostile = "\0" in path or "\\" in path or ":" in path
     return bool(parts) and not path.startswith("/") and ".." not in parts and not hostile
 
 

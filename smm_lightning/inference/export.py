@@ -87,10 +87,7 @@ def export_torch(classifier: ReprogrammedClassifier, decoding: dict[str, Any]) -
     try:
         looked_at(content.getvalue())
     except ValueError as error:
-        what = (
-            f"`smm predict` will refuse this file, whose graph has another kind of part ({error})"
-        )
-        print(f"note: {what}", file=sys.stderr)
+        print(f"note: `smm predict` will refuse this file ({error})", file=sys.stderr)
     return content.getvalue()
 
 

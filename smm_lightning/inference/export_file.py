@@ -2,7 +2,8 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydantic
@@ -85,24 +86,18 @@ def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], ExportFacts]:
     return logits, facts
 
 
-class _in_a_line:  # noqa: N801 - used like a function
-    """Say what is wrong with a file: each library has errors of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            what = f"is no export of this program ({one_line(error)[:300]})"
-            raise problem(str(self.path), what) from error
+@contextmanager
+def _in_a_line(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file."""
+    try:
+        yield
+    except Exception as error:  # each library has its own
+        what = f"is no export of this program ({one_line(error)[:300]})"
+        raise problem(str(path), what) from error
 
 
 def _facts(content: str | bytes) -> ExportFacts:
-    parsed_json(content)
-    facts = _KNOWN.validate_json(content, strict=True)
+    facts = _KNOWN.validate_python(parsed_json(content), strict=True)
     return {**facts, "class_names": checked_names(facts["class_names"])}
 
 

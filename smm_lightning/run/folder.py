@@ -13,9 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from smm_lightning.errors import one_line, problem
-from smm_lightning.files import read_file, remove_unfinished, write_atomically
+from smm_lightning.files import read_json, remove_unfinished, write_atomically
 from smm_lightning.run.result import FILE, read_result
-from smm_lightning.text import in_a_line, parsed_json
+from smm_lightning.text import in_a_line
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
 _STATE = "state.json"
@@ -102,7 +102,7 @@ class RunFolder:
         """
         for name in (FILE, _STATE):
             try:
-                key = parsed_json(read_file(self.path / name))["run_key"]
+                key = read_json(self.path / name)["run_key"]
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if key != self.key:
@@ -134,7 +134,7 @@ class RunFolder:
         if self.result() is not None:
             return State("done", since=(self.path / "result.json").stat().st_mtime)
         try:
-            note = parsed_json(read_file(self.path / _STATE))
+            note = read_json(self.path / _STATE)
             last_batch = (self.path / _STATE).stat().st_mtime
             kind = STATES[STATES.index(note["state"])]
             noted = State(kind, in_a_line(note["reason"]), float(note["since"]))

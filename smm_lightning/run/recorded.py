@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import problem
-from smm_lightning.files import at, read_file, write_atomically
+from smm_lightning.files import LARGEST_TEXT, at, read_file, write_atomically
 from smm_lightning.run.result import epochs_of
 from smm_lightning.text import csv_cell, from_csv_cell, parsed_json
 
 Result = dict[str, Any]
 _KEY = "run_key"
-_LARGEST = 2**28  # bytes of a table
 _GROUPS = ("dataset", "method", "backbone", "mapping", "recipe")  # whose choice a row names
 # What a report asks of every run.
 _REQUIRED = (
@@ -76,7 +75,7 @@ def read_table(path: Path) -> list[Result]:
         UserError: If it is none.
     """
     try:
-        lines = io.StringIO(read_file(path, _LARGEST).decode(), newline="")
+        lines = io.StringIO(read_file(path, LARGEST_TEXT).decode(), newline="")
         rows = list(csv.DictReader(lines, quoting=csv.QUOTE_NONNUMERIC, strict=True))
         return [{**_result(row), "recorded": str(path)} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error) as error:

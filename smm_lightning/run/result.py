@@ -19,10 +19,9 @@ from annotated_types import Ge, Le, MinLen
 from typing_extensions import TypedDict
 
 from smm_lightning.errors import UserError, problem
-from smm_lightning.files import read_file, write_atomically
+from smm_lightning.files import read_json, write_atomically
 from smm_lightning.ranges import Seed
 from smm_lightning.run.declared import Name
-from smm_lightning.text import parsed_json
 
 FILE = "result.json"
 # Numbers that a search over configurations can maximise.
@@ -30,7 +29,6 @@ _Accuracy = Literal["test/acc_last", "test/acc_best", "val/acc", "train/acc_last
 _Loss = Literal["test/loss_last", "train/loss_last"]
 _Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/trainable"]
 Objective = _Accuracy | _Loss | _Cost
-_LARGEST = 2**28  # bytes
 # Numbers of a run are named so; those without a value are null.
 _NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
@@ -57,6 +55,9 @@ def _without_nan(node: Any) -> Any:
     return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
+_Text = pydantic.InstanceOf[str]  # names of folders may be no Unicode
+
+
 class _Named(TypedDict):
     name: Name
 
@@ -75,7 +76,7 @@ class _Source(TypedDict):
 
 
 class _Target(TypedDict):
-    target: str
+    target: _Text
     sources: list[_Source]
 
 
@@ -112,7 +113,7 @@ _Result = TypedDict(
         "mapping": NotRequired[list[_Target]],
         "images": NotRequired[dict[str, _Images]],
         "data/images": NotRequired[dict[str, int]],
-        "class_names": NotRequired[list[str]],
+        "class_names": NotRequired[list[_Text]],
     },
 )
 _RESULT = pydantic.TypeAdapter(_Result)
@@ -126,9 +127,8 @@ def load_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     try:
-        content = read_file(path, _LARGEST)
-        result: dict[str, Any] = parsed_json(content)
-        _RESULT.validate_json(content, strict=True)
+        result: dict[str, Any] = read_json(path)
+        _RESULT.validate_python(result, strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"
