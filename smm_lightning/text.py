@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -20,6 +21,11 @@ def printable(text: str) -> str:
 def in_a_line(text: object) -> str:
     """As :func:`printable`, with spaces for line breaks."""
     return printable(" ".join(str(text).split()))
+
+
+def as_markdown(text: str) -> str:
+    """What would mean something is escaped; underscores within a word do not."""
+    return re.sub(r"[\\`*\[<&|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def csv_cell(value: Any) -> Any:

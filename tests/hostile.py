@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 import smm_lightning.__main__ as command
 from smm_lightning import train as entry
-from smm_lightning.inference import prompt_file
+from smm_lightning.classifier import prompt_file
 from smm_lightning.run.result import FILE
 
 SMALL = ("backbone=tiny", "trainer=cpu", "dataset.train_images=100", "dataset.test_images=50")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from smm_lightning.inference.export_archive import looked_at
+from smm_lightning.classifier.export_archive import looked_at
 from smm_lightning.run.result import FILE
 from tests import hostile
 from tests.hostile import SMALL, answer_of, copy_of
@@ -224,13 +224,13 @@ def test_outputs_that_cannot_be_written_are_a_line(verb, good, tmp_path, refused
     runs = tmp_path / "runs"
     shutil.copytree(good / "runs/good", runs / "good")
     (tmp_path / "file").write_text("good")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.safetensors").mkdir()
     words = {
         "predict": lambda to: ("predict", runs / "good", good / "image.png", "--output", to),
         "export": lambda to: ("export", runs / "good", "--output", to),
     }
     if verb in words:
-        for place in ("file/x", "folder", "/proc/nope/x"):
+        for place in ("file/x.safetensors", "folder.safetensors", "/proc/nope/x.safetensors"):
             refused(*words[verb](place), about="--output: cannot be written")
     elif verb == "record":
         place = f"paths.results={tmp_path}/file"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
 from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError
@@ -467,8 +468,7 @@ def test_a_background_that_is_no_colour(root, configured):
 
 @pytest.mark.parametrize("exif", ["true", "false"])
 def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif):
-    from smm_lightning.inference.export import export_torch
-    from smm_lightning.inference.prompt_file import read_prompt, rebuild, write_prompt
+    from smm_lightning.classifier.prompt_file import read_prompt, write_prompt
 
     for split in ("train", "test"):
         for name in ("a", "b"):
@@ -479,8 +479,8 @@ def test_predictions_see_photographs_as_training_did(tmp_path, configured, exif)
     run = Path(cfg.paths.run)
     prompt = read_prompt(run)
     write_prompt(prompt, tmp_path / "p.safetensors")
-    plain = rebuild(prompt)
-    (tmp_path / "p.pt2").write_bytes(export_torch(plain, prompt.parts["decoding"]))
+    plain = ReprogrammedClassifier.from_prompt(prompt)
+    plain.export(tmp_path / "p.pt2")
     decoding = Decoding(exif == "true", "white")
     photo = tmp_path / "R/test/a/0.png"
     with Image.open(photo) as image:

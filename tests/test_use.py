@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,16 @@ from torch import nn
 
 from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
+from smm_lightning.classifier.prompt_file import (
+    FORMAT,
+    read_prompt,
+    write_prompt,
+)
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.inference import export
+from smm_lightning.inference.options import device_of
 from smm_lightning.inference.predict import _one_tensor, files_of, load_model, predictions, rendered
-from smm_lightning.inference.prompt_file import (
-    FORMAT,
-    Prompt,
-    device_of,
-    read_prompt,
-    rebuild,
-    write_prompt,
-)
 from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL
 
@@ -66,10 +65,10 @@ def test_a_checkpoint_alone_gives_the_classifier_back(trained, tmp_path):
     run, module = trained
     moved = tmp_path / "anywhere.ckpt"
     moved.write_bytes((run / "last.ckpt").read_bytes())
-    classifier = rebuild(read_prompt(moved))
+    classifier = ReprogrammedClassifier.from_prompt(read_prompt(moved))
     images = images_for(module)
     assert torch.equal(classifier(images), module(images))
-    assert torch.equal(rebuild(read_prompt(run))(images), module(images))
+    assert torch.equal(ReprogrammedClassifier.from_prompt(read_prompt(run))(images), module(images))
 
 
 def test_a_prompt_file_is_small_and_gives_the_same_bits(trained, tmp_path):
@@ -79,7 +78,8 @@ def test_a_prompt_file_is_small_and_gives_the_same_bits(trained, tmp_path):
     write_prompt(prompt, tmp_path / "half.safetensors", half=True)
     images = images_for(module)
     whole, half = (
-        rebuild(read_prompt(tmp_path / f"{name}.safetensors"))(images) for name in ("whole", "half")
+        ReprogrammedClassifier.from_pretrained(tmp_path / f"{name}.safetensors")(images)
+        for name in ("whole", "half")
     )
     assert torch.equal(whole, module(images))
     torch.testing.assert_close(half, whole, rtol=0.05, atol=0.05)
@@ -92,10 +92,10 @@ def test_a_prompt_file_is_small_and_gives_the_same_bits(trained, tmp_path):
 @pytest.mark.parametrize("form", ["torch", "onnx"])
 def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
     run, module = trained
-    path = tmp_path / f"model{export.SUFFIXES[form]}"
-    make = {"torch": export.export_torch, "onnx": export.export_onnx}[form]
-    made = rebuild(read_prompt(run), fast_stem=False, channels_last=False)
-    path.write_bytes(make(made, {"exif": True, "background": None}))
+    path = tmp_path / export.NAMES[form]
+    made = ReprogrammedClassifier.from_pretrained(run)
+    made.nodes = {**made.nodes, "decoding": {"exif": True, "background": None}}
+    made.export(path)
     model = load_model(path, CPU)
     assert (model.input_size, model.class_names) == (
         module.classifier.input_transform.input_size,
@@ -109,10 +109,10 @@ def test_whole_models_agree_with_the_checkpoint(trained, tmp_path, form):
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)
-@pytest.mark.parametrize("form", export.SUFFIXES)
+@pytest.mark.parametrize("form", ["prompt", "torch", "onnx"])
 def test_a_disk_that_is_full_while_exporting_costs_no_good_file(trained, tmp_path, form):
     run, _ = trained
-    path = tmp_path / f"model{export.SUFFIXES[form]}"
+    path = tmp_path / export.NAMES[form]
     path.write_bytes(b"good")
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -137,9 +137,8 @@ def test_prompts_load_without_lightning_and_hydra(trained, tmp_path):
     write_prompt(read_prompt(run), tmp_path / "p.safetensors")
     code = (
         "import sys; sys.modules |= dict.fromkeys(['lightning', 'hydra', 'omegaconf', 'wandb']); "
-        "from pathlib import Path; "
-        "from smm_lightning.inference.prompt_file import read_prompt, rebuild; "
-        "print(len(rebuild(read_prompt(Path(sys.argv[1]))).class_names))"
+        "from smm_lightning import ReprogrammedClassifier; "
+        "print(len(ReprogrammedClassifier.from_pretrained(sys.argv[1]).class_names))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "p.safetensors")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -172,17 +171,17 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path, monkeypatch)
         "smm_lightning.method.INTERPOLATIONS",
     ):
         parts = {**prompt.parts, "method": {"_target_": target}}
-        hostile = Prompt(parts, prompt.class_names, prompt.backbone_sha256, prompt.weights)
+        hostile = replace(prompt, parts=parts)
         with pytest.raises(UserError, match=r"method: the file names (a class outside|no Input)"):
-            rebuild(hostile)
+            ReprogrammedClassifier.from_prompt(hostile)
     witness = tmp_path / "witness.py"
     witness.write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     for inner in ({"_target_": "witness.x"}, [{"_target_": "witness.x"}]):
         parts = {**prompt.parts, "method": {**prompt.parts["method"], "layers": inner}}
-        hostile = Prompt(parts, prompt.class_names, prompt.backbone_sha256, prompt.weights)
+        hostile = replace(prompt, parts=parts)
         with pytest.raises(UserError, match=r"method: the file names a class within another"):
-            rebuild(hostile)
+            ReprogrammedClassifier.from_prompt(hostile)
     checkpoint = torch.load(run / "last.ckpt", weights_only=True)
     checkpoint["identity"]["schema"] = 6
     torch.save(checkpoint, tmp_path / "old.ckpt")
@@ -191,9 +190,11 @@ def test_hostile_and_damaged_prompts_are_refused(trained, tmp_path, monkeypatch)
     fewer = {**prompt.weights}
     fewer.pop("label_mapping.index")
     with pytest.raises(UserError, match=r"prompt: its weights do not fit its parts"):
-        rebuild(Prompt(prompt.parts, prompt.class_names, prompt.backbone_sha256, fewer))
+        ReprogrammedClassifier.from_prompt(replace(prompt, weights=fewer))
+    other = {**prompt.parts, "backbone": {**prompt.parts["backbone"], "seed": 9}}
+    of_seed_9 = replace(prompt, parts=other)
     with pytest.raises(UserError, match=r"backbone: these frozen weights are not those"):
-        rebuild(prompt, seed=9)
+        ReprogrammedClassifier.from_prompt(of_seed_9)
 
 
 def write_image(path, size=(40, 30), mode="RGB"):

@@ -1,9 +1,10 @@
 """Frozen classifiers f_P, and where their weights come from."""
 
-from smm_lightning.backbone.any_network import as_classifier
+from smm_lightning.backbone.any_network import UsualInput, as_classifier, source_names, usual_input
 from smm_lightning.backbone.efficientnet import EfficientNetLite0
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.frozen import FrozenBackbone
+from smm_lightning.backbone.own_network import OwnNetwork
 from smm_lightning.backbone.resnet import TorchvisionResNet
 from smm_lightning.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 from smm_lightning.backbone.timm_model import TimmModel
@@ -16,10 +17,14 @@ __all__ = [
     "BackboneSpec",
     "EfficientNetLite0",
     "FrozenBackbone",
+    "OwnNetwork",
     "TimmModel",
     "TinyNetwork",
     "TorchvisionResNet",
+    "UsualInput",
     "VisionTransformerB32",
     "as_classifier",
     "fold_batch_norm",
+    "source_names",
+    "usual_input",
 ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from smm_lightning.errors import problem
@@ -37,6 +38,50 @@ def logits_in(answer: Any) -> Any:
     if hasattr(answer, "logits"):
         return answer.logits
     return answer[0] if isinstance(answer, tuple | list) and answer else None
+
+
+class UsualInput(NamedTuple):
+    """What a network was trained with, for images in [0, 1].
+
+    Attributes:
+        image_size: side S, in pixels.
+        mean: of its normalisation.
+        std: likewise.
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def usual_input(network: nn.Module) -> UsualInput | None:
+    """Of a network of timm, which says so itself; ``None`` for all others."""
+    facts = getattr(network, "pretrained_cfg", None)
+    if not isinstance(facts, Mapping) or not {"input_size", "mean", "std"} <= facts.keys():
+        return None
+    return UsualInput(facts["input_size"][-1], tuple(facts["mean"]), tuple(facts["std"]))
+
+
+def source_names(network: nn.Module, classes: int) -> list[str]:
+    """Names of the source classes, where timm or transformers know them; else their numbers.
+
+    Args:
+        network: as it was handed over.
+        classes: how many it has.
+    """
+    labels = getattr(getattr(network, "config", None), "id2label", None)
+    if isinstance(labels, Mapping) and set(labels) == set(range(classes)):
+        return [str(labels[number]) for number in range(classes)]
+    facts = getattr(network, "pretrained_cfg", None)
+    if isinstance(facts, Mapping):
+        named = facts.get("label_names")
+        if named and len(named) == classes:
+            return [str(name) for name in named]
+        if subset := infer_imagenet_subset(network):
+            known = ImageNetInfo(subset)
+            if known.num_classes() == classes:
+                return [known.index_to_description(number) for number in range(classes)]
+    return [str(number) for number in range(classes)]
 
 
 def place_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from smm_lightning.backbone.any_network import place_of
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.head import split
-from smm_lightning.backbone.stem import replace_stems
+from smm_lightning.backbone.stem import replace_stems, restore_stems
 from smm_lightning.device import AUTOCAST, at_least_float32
 from smm_lightning.errors import UserError, problem
 
@@ -141,6 +141,12 @@ class FrozenBackbone(nn.Module):
     def _memory_format(self) -> torch.memory_format:
         """Not kept as an attribute, because it cannot be pickled."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def use_plain_layers(self) -> None:
+        """Compute the same in PyTorch's own layers and memory format, which tracers want."""
+        self.channels_last = False
+        restore_stems(self.body)
+        self.body.to(memory_format=torch.contiguous_format)
 
     def fuse_attention(self, *, fused: bool) -> None:
         """Compute attention as one kernel (timm's transformers), or step by step."""

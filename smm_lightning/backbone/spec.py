@@ -3,6 +3,7 @@
 A spec is cheap, so a configuration can be checked as a whole before any weights are read.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,6 +12,7 @@ from annotated_types import Ge, Le
 from timm.data import ImageNetInfo
 from torch import nn
 
+from smm_lightning.backbone.any_network import as_classifier, source_names
 from smm_lightning.backbone.frozen import FrozenBackbone
 from smm_lightning.backbone.weights import (
     Weights,
@@ -18,6 +20,7 @@ from smm_lightning.backbone.weights import (
     read_weights,
     require_file,
 )
+from smm_lightning.errors import Problems
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -69,17 +72,53 @@ class BackboneSpec(ABC):
             load_weights(network, self.translate(read_weights(self._file)), str(self._file))
         else:
             network = self.pretrained_network() if self.pretrained else self.architecture()
+        return self.freeze(network, self.class_names())
+
+    def freeze(self, network: nn.Module, class_names: list[str]) -> FrozenBackbone:
+        """A network with these facts, in place.
+
+        Args:
+            network: that returns logits alone.
+            class_names: of its source classes.
+        """
         return FrozenBackbone(
             network,
             self.image_size,
             self.mean,
             self.std,
-            self.class_names(),
+            class_names,
             folded=self.folded,
             channels_last=self.channels_last,
             fast_stem=self.fast_stem,
             classifier_layer=self.classifier_layer,
         )
+
+    def adopt(self, network: nn.Module) -> FrozenBackbone:
+        """A network that is there already, instead of loading one.
+
+        Args:
+            network: a frozen one, which is shared, or any classifier, which is copied.
+
+        Raises:
+            UserError: If it has another size, normalisation or number of classes.
+        """
+        if isinstance(network, FrozenBackbone):
+            frozen = network
+        else:
+            own = copy.deepcopy(network) if isinstance(network, nn.Module) else network
+            classifier, classes = as_classifier(own, self.image_size)
+            frozen = self.freeze(classifier, source_names(own, classes))
+        problems = Problems()
+        for field_, ours, given in (
+            ("image_size", self.image_size, frozen.image_size),
+            ("mean", tuple(self.mean), tuple(frozen.mean)),
+            ("std", tuple(self.std), tuple(frozen.std)),
+            ("source_classes", self.source_classes, len(frozen.class_names)),
+        ):
+            same = ours == given
+            problems.require(same, f"backbone.{field_}", f"must be {ours} for this prompt", given)
+        problems.raise_if_any()
+        return frozen
 
     def class_names(self) -> list[str]:
         """Names of the source classes: ImageNet-1K's, else their numbers."""

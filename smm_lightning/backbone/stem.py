@@ -80,6 +80,14 @@ def is_stem(module: nn.Module) -> bool:
     )
 
 
+def restore_stems(network: nn.Module) -> None:
+    """Undo :func:`replace_stems`."""
+    names = [n for n, m in network.named_modules() if isinstance(m, StemConvolution)]
+    for name in names:
+        stem = cast("StemConvolution", network.get_submodule(name))
+        network.set_submodule(name, stem.convolution)
+
+
 def replace_stems(network: nn.Module) -> int:
     """Replace strided convolutions on images in place; return how many there were."""
     done = {m.convolution for m in network.modules() if isinstance(m, StemConvolution)}

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from smm_lightning.benchmark.measure import middle, seconds_a_call
+from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
 from smm_lightning.dataset import Decoding
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
+from smm_lightning.inference.options import device_of
 from smm_lightning.inference.predict import Model, files_of, predictions
-from smm_lightning.inference.prompt_file import device_of, read_prompt, rebuild
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
     """
     device = device_of(options.device)
     prompt = read_prompt(options.run)
-    classifier = rebuild(prompt).to(device)
+    classifier = ReprogrammedClassifier.from_prompt(prompt).to(device)
     half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.body))
     side = classifier.input_transform.image_size
     inputs = torch.rand(options.batch, 3, side, side, device=device)

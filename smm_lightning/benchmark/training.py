@@ -53,7 +53,7 @@ def measure(setting: Setting) -> dict[str, Any]:
     warnings.filterwarnings("ignore")
     config = config_of(setting)
     planned, stopwatch = plan(config), Stopwatch(setting)
-    trainer = build_trainer(config.trainer, planned.spec, [stopwatch], [])
+    trainer = build_trainer(config.trainer, planned.pieces.backbone, [stopwatch], [])
     data, module = planned.carry_out()
     trainer.fit(module, datamodule=data)
     epoch = stopwatch.epochs[-1]

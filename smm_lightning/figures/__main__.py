@@ -17,7 +17,7 @@ from smm_lightning.figures.registry import Entry, figure_of, figures
 from smm_lightning.figures.style import save
 from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.files import at, writing
-from smm_lightning.inference.prompt_file import add_trust
+from smm_lightning.inference.options import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
 from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
 from smm_lightning.run.result import FILE

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smm_lightning.classifier import ReprogrammedClassifier
+from smm_lightning.classifier import Prompt, ReprogrammedClassifier, TrustedParts, read_prompt
+from smm_lightning.classifier.sharing import load_learned
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.errors import problem
-from smm_lightning.inference.parts import TrustedParts, load_learned
-from smm_lightning.inference.prompt_file import Prompt, read_prompt, require_backbone
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.run.images import changed_images, require_noted_images
@@ -61,7 +60,7 @@ class TrainedRun:
 
     def __init__(self, run: Run, trust: Collection[str] = ()) -> None:
         self.run = run
-        self._trusted = TrustedParts(trust)
+        self._trust = trust
         self.result = run.finished
         self.method = run.method
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,8 +76,7 @@ class TrainedRun:
         """The classifier, in eval mode, and its weights before and after training."""
         L.seed_everything(self.result["seed"], verbose=False)  # as a run does before it begins
         prompt = self._prompt
-        classifier = self._trusted.classifier(prompt.parts, prompt.class_names)
-        require_backbone(classifier, prompt)
+        classifier = ReprogrammedClassifier.before_training(prompt, trust=self._trust)
         before = {name: value.clone() for name, value in classifier.state_dict().items()}
         load_learned(classifier, prompt.weights)
         after = {name: value.clone() for name, value in classifier.state_dict().items()}
@@ -97,7 +95,8 @@ class TrainedRun:
         node = {**self.result["config"]["dataset"], "augmentation": "none"}
         node = {name: value for name, value in node.items() if name not in UNTAKEN}
         of_prompt = {"size": method.input_size, "augmented": method.augmented}
-        data: ImageDataModule = self._trusted.build("dataset", node, ImageDataModule, **of_prompt)
+        parts = TrustedParts(self._trust)
+        data: ImageDataModule = parts.build("dataset", node, ImageDataModule, **of_prompt)
         data.setup()
         if changed := changed_images(self.result, data.taken):
             raise problem(str(self.run.folder), f"was trained with other images: {changed}")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from smm_lightning.classifier.export_archive import FACTS, looked_at
 from smm_lightning.dataset.batch import checked_names
 from smm_lightning.errors import from_extra, one_line, problem
 from smm_lightning.files import read_file
-from smm_lightning.inference.export_archive import FACTS, looked_at
 from smm_lightning.ranges import ImageSize
 from smm_lightning.text import parsed_json
 

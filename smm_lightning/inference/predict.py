@@ -21,13 +21,14 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
 from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.files import write_atomically, writing
 from smm_lightning.inference.export_file import load_onnx, load_torch
-from smm_lightning.inference.prompt_file import add_options, device_of, read_prompt, rebuild
+from smm_lightning.inference.options import add_options, device_of
 from smm_lightning.run.declared import check_values
 
 Row = dict[str, Any]
@@ -72,7 +73,7 @@ def load_model(
         device: to compute on; an ``.onnx`` is computed on the CPU.
         weights: a local file of the frozen weights, for checkpoints and prompts.
         precision: of checkpoints and prompts; ``auto`` as in training.
-        trust: see :func:`rebuild`.
+        trust: see :class:`TrustedParts`.
 
     Raises:
         UserError: If the file is missing, damaged, or of another kind.
@@ -85,7 +86,7 @@ def load_model(
         size, names = facts["input_size"], facts["class_names"]
         return Model(lambda images: logits(images).softmax(1), size, names, decoding)
     prompt = read_prompt(path)
-    classifier = rebuild(prompt, weights, trust).to(device)
+    classifier = ReprogrammedClassifier.from_prompt(prompt, weights=weights, trust=trust).to(device)
     half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
 
     def confidences(images: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Tables as Markdown, CSV and LaTeX."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 
 from smm_lightning.report.comparison import OURS, Comparison, compare_methods
 from smm_lightning.report.tables import Table, best_of
-from smm_lightning.text import csv_cell
+from smm_lightning.text import as_markdown, csv_cell
 
 DASH = "\N{EN DASH}"
 _TEX = {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -134,10 +133,10 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 def markdown(report: Report) -> str:
     """For READMEs and terminals."""
-    notes = "\n".join(f"- {_as_markdown(note)}" for note in report.notes)
-    parts = [f"# {_as_markdown(report.title)}", notes]
+    notes = "\n".join(f"- {as_markdown(note)}" for note in report.notes)
+    parts = [f"# {as_markdown(report.title)}", notes]
     for table in report.tables:
-        parts.append(f"## {_as_markdown(heading(table))}")
+        parts.append(f"## {as_markdown(heading(table))}")
         head = ["", *table.columns]
         body = [[name, *(_markdown_cell(s) for s in cells)] for name, cells in shown_rows(table)]
         parts.append(_markdown_table(head, body))
@@ -155,14 +154,9 @@ def _markdown_cell(shown: Shown) -> str:
 
 def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Of names in the first row and column, and cells of ours."""
-    named = [[_as_markdown(line[0]), *line[1:]] for line in body]
-    lines = [[_as_markdown(name) for name in head], ["---"] * len(head), *named]
+    named = [[as_markdown(line[0]), *line[1:]] for line in body]
+    lines = [[as_markdown(name) for name in head], ["---"] * len(head), *named]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _as_markdown(text: str) -> str:
-    """What would mean something is escaped; underscores within a word do not."""
-    return re.sub(r"[\\`*\[<&|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def latex(report: Report) -> str:

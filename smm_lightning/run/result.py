@@ -31,6 +31,7 @@ _Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/traina
 Objective = _Accuracy | _Loss | _Cost
 # Numbers of a run are named so; those without a value are null.
 _NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
+_CHOICES = ("dataset", "method", "backbone", "mapping", "recipe")
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
@@ -196,6 +197,26 @@ def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[s
         "time/step_s": statistics.median(steps),
         "time/training_s": sum(seconds),
     }
+
+
+def card_of(result: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """How a prompt was trained and how good it is, for people who get it alone.
+
+    Args:
+        result: of its run.
+    """
+    config, images = result["config"], result.get("data/images") or {}
+    choices = {name: (config.get(name) or {}).get("name") for name in _CHOICES}
+    card = {
+        **choices,
+        "test accuracy": result["test/acc_last"],
+        "weights": "of the last epoch",
+        **{f"{split} images": count for split, count in images.items()},
+        "epochs": epochs_of(result),
+        "seed": result["seed"],
+        "precision": result["precision"],
+    }
+    return {name: value for name, value in card.items() if value is not None}
 
 
 def epochs_of(result: Mapping[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """From a composed configuration to built parts, in the order in which data flows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
@@ -14,12 +14,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.backbone import BackboneSpec
-from smm_lightning.classifier import build_classifier
+from smm_lightning.classifier import Pieces, ReprogrammedClassifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.files import at
-from smm_lightning.mapping import LabelMapping, Reads
+from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.settings import UNTAKEN, require_configuration
@@ -59,25 +59,17 @@ class Plan:
     """What is built before images or weights are read, so that problems cost no time.
 
     Args:
-        spec: of the backbone.
-        method: f_in.
-        mapping: from ``inputs`` and ``classes`` to f_out.
-        reads: what that one reads.
+        pieces: of the classifier.
         data: the datamodule, not set up.
         training: optimiser, schedule and loss.
         identity: see :class:`Provenance`.
-        parts: likewise.
         speed: ``compiled`` and ``fused_attention`` of the LightningModule.
     """
 
-    spec: BackboneSpec
-    method: InputTransform
-    mapping: Callable[..., LabelMapping]
-    reads: Reads
+    pieces: Pieces
     data: ImageDataModule
     training: Training
     identity: dict[str, Any]
-    parts: dict[str, Any]
     speed: dict[str, bool | None]
 
     def carry_out(self) -> Parts:
@@ -90,13 +82,12 @@ class Plan:
         data.setup()
         classes = len(data.class_names)
         training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
-        classifier = build_classifier(
-            self.spec, self.method, self.mapping, data.class_names, reads=self.reads
-        )
+        nodes = {**self.pieces.nodes, "decoding": asdict(data.source.decoding)}
+        pieces = self.pieces._replace(nodes=nodes)
+        classifier = ReprogrammedClassifier.build(pieces, data.class_names)
         training.rehearse_loss(classes)
         training.build(classifier.parameter_groups())  # what a mapping trains has settings
-        parts = {**self.parts, "decoding": asdict(data.source.decoding)}
-        provenance = Provenance(self.identity, data.images, parts)
+        provenance = Provenance(self.identity, data.images)
         return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.speed))
 
 
@@ -135,15 +126,14 @@ def plan(cfg: DictConfig) -> Plan:
     assert method is not None
     assert data is not None
     assert training is not None
+    mapping = partial(build, cfg.mapping, "mapping")
+    reads = getattr(get_object(cfg.mapping._target_), "reads", LabelMapping.reads)
+    nodes = {group: arguments(cfg[group]) for group in ("backbone", "method", "mapping")}
     return Plan(
-        spec,
-        method,
-        partial(build, cfg.mapping, "mapping"),
-        getattr(get_object(cfg.mapping._target_), "reads", LabelMapping.reads),
+        Pieces(spec, method, mapping, reads, nodes),
         data,
         training,
         {**_names(cfg), "seed": cfg.seed, "image_size": spec.image_size},
-        {group: arguments(cfg[group]) for group in ("backbone", "method", "mapping")},
         {"compiled": cfg.compiled, "fused_attention": cfg.fused_attention},
     )
 

@@ -18,12 +18,10 @@ class Provenance:
     Args:
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
         images: what the images of each split are; a checkpoint of others is refused, too.
-        parts: what checkpoints tell of the parts, so that others can build them again.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
-    parts: Mapping[str, Any] = field(default_factory=dict)
 
     def noted(self, classifier: ReprogrammedClassifier, training: Training) -> dict[str, Any]:
         """What a checkpoint says of itself.
@@ -33,7 +31,7 @@ class Provenance:
             training: how.
         """
         identity = {**self._identity(classifier), **self._images(classifier)}
-        return {"identity": identity, "parts": dict(self.parts), "training": training.nodes}
+        return {"identity": identity, "parts": dict(classifier.nodes), "training": training.nodes}
 
     def require_same(
         self,

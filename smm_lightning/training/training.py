@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from smm_lightning.errors import Problems, one_line, problem
+from smm_lightning.training.loss import CrossEntropy
 from smm_lightning.training.optimizer import GroupedOptimizer
-from smm_lightning.training.schedule import Schedule, build_schedule
+from smm_lightning.training.schedule import Constant, Schedule, build_schedule
 
 _ROUNDING = 1e-12  # that a schedule towards 0 may end below it
 _REHEARSED = 1000  # epochs, which take some 10 ms
@@ -27,14 +28,14 @@ class Training:
 
     Args:
         optimizer: with the rates.
-        scheduler: ours, or from an optimiser to one of torch's.
+        scheduler: ours, or from an optimiser to one of torch's; by default rates stay.
         loss: from target logits (B, T) and targets (B,) to the mean over the batch.
         nodes: the configuration of ``optimizer`` and ``scheduler``, written into checkpoints.
     """
 
     optimizer: GroupedOptimizer
-    scheduler: Schedule | Callable[[Optimizer], Any]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    scheduler: Schedule | Callable[[Optimizer], Any] = field(default_factory=Constant)
+    loss: Callable[[Tensor, Tensor], Tensor] = field(default_factory=CrossEntropy)
     nodes: dict[str, Any] = field(default_factory=dict)
 
     def prepare(self, counts: Tensor) -> None:

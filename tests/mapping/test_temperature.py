@@ -72,8 +72,9 @@ def test_logits_that_are_not_finite_have_none():
         best_temperature([(logits, targets)], CPU)
 
 
-def wrapped(**options):
-    return ReprogrammedClassifier.wrap(small_network(), NAMES, image_size=32, **options)
+def wrapped(**fields):
+    mapping = {"name": "ilm", **fields}
+    return ReprogrammedClassifier.wrap(small_network(), NAMES, image_size=32, mapping=mapping)
 
 
 def batches(count=64):
@@ -118,7 +119,10 @@ def test_a_number_is_taken_as_it_is():
 
 @pytest.mark.parametrize("value", [0, -1.0, math.inf, math.nan, "warm", None])
 def test_what_is_no_temperature_is_refused(value):
+    model, mapping = wrapped(), OneToOneMapping(20, 2, "epoch", temperature=value)
     with pytest.raises(UserError, match=r"mapping.temperature: must be a number above 0, or auto"):
+        ReprogrammedClassifier(model.input_transform, model.backbone, mapping, NAMES)
+    with pytest.raises(UserError, match=r"^mapping.temperature: must be"):
         wrapped(temperature=value)
 
 

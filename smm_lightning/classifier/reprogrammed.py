@@ -1,35 +1,26 @@
 """Equation 1 as one plain ``nn.Module``: what training, prediction, export and figures hold."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from smm_lightning.backbone import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    BackboneSpec,
-    FrozenBackbone,
-    as_classifier,
-)
-from smm_lightning.dataset.batch import check_normalization, checked_batches, checked_names
+from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.classifier.parts import Pieces
+from smm_lightning.classifier.sharing import Sharing
+from smm_lightning.dataset.batch import checked_batches, checked_names
 from smm_lightning.errors import problem
-from smm_lightning.mapping import (
-    LabelMapping,
-    OneToOneMapping,
-    OverRanks,
-    Reads,
-    Temperature,
-    best_temperature,
-)
-from smm_lightning.method import InputTransform, SampleSpecificMask
+from smm_lightning.mapping import LabelMapping, OverRanks, best_temperature
+from smm_lightning.method import InputTransform
+
+if TYPE_CHECKING:
+    from smm_lightning.classifier.wrapping import Choice
 
 
-class ReprogrammedClassifier(nn.Module):
+class ReprogrammedClassifier(Sharing, nn.Module):
     """f_out(f_P(f_in(x))): a frozen classifier that answers for other classes (paper equation 1).
 
     ``state_dict()`` holds what is learned: prompt, mapping and temperature, not the frozen network.
@@ -39,8 +30,10 @@ class ReprogrammedClassifier(nn.Module):
         backbone: f_P.
         label_mapping: f_out.
         class_names: of the target classes.
+        nodes: what files say of its parts; see :class:`Pieces`.
 
     Attributes:
+        card: how it was trained and how good it is, for the model card: texts and numbers by names.
         temperature: that target logits are divided by, a float64 scalar; NaN until it is fitted.
 
     Raises:
@@ -56,12 +49,15 @@ class ReprogrammedClassifier(nn.Module):
         backbone: FrozenBackbone,
         label_mapping: LabelMapping,
         class_names: list[str],
+        nodes: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.input_transform = input_transform
         self.backbone = backbone
         self.label_mapping = label_mapping
         self.class_names = class_names
+        self.nodes = nodes or {}
+        self.card: dict[str, Any] = {}
         given = label_mapping.temperature
         if given != "auto" and not (isinstance(given, int | float) and 0 < given < math.inf):
             raise problem("mapping.temperature", "must be a number above 0, or auto", given)
@@ -73,62 +69,76 @@ class ReprogrammedClassifier(nn.Module):
         self._has_temperature = given != "auto"
 
     @classmethod
+    @override
+    def build(
+        cls, pieces: Pieces, class_names: list[str], network: nn.Module | None = None
+    ) -> Self:
+        """Load the frozen weights and put the parts together.
+
+        Args:
+            pieces: what it is built of.
+            class_names: of the T target classes.
+            network: the frozen network, instead of loading it; see :meth:`BackboneSpec.adopt`.
+
+        Raises:
+            UserError: If there are no weights, or a part does not fit the others.
+        """
+        spec, transform, label_mapping, reads, nodes = pieces
+        names = checked_names(class_names)
+        if reads == "logits":  # a mapping that does not fit is refused before weights are read
+            mapping = label_mapping(inputs=spec.source_classes, classes=len(names))
+        backbone = spec.build() if network is None else spec.adopt(network)
+        if reads != "logits":
+            mapping = label_mapping(inputs=backbone.width(reads), classes=len(names))
+        return cls(transform, backbone, mapping, names, nodes)
+
+    @classmethod
     def wrap(
         cls,
-        network: nn.Module,
+        network: nn.Module | str | Mapping[str, Any],
         class_names: list[str],
         *,
-        image_size: int = 224,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
-        patch_size: int = 8,
-        layers: int = 5,
-        start: Literal["published", "full"] = "full",
-        temperature: Temperature = "auto",
-        refit_until: int | None = 1,
+        method: "Choice" = "smm",
+        mapping: "Choice" = "ilm",
+        recipe: str = "steady",
+        image_size: int | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
         classifier_layer: str | None = None,
         in_place: bool = False,
     ) -> Self:
-        """SMM around any classifier, by default as under ``recipe=steady``.
-
-        As in the paper are ``start="published"``, ``temperature=1.0`` and ``refit_until=None``.
+        """Visual reprogramming around any classifier.
 
         Args:
-            network: returns logits (B, source classes), alone, in a tuple, in a dictionary or as
-                ``.logits``, in any precision.
+            network: a name of ``conf/backbone``, or such a name with fields of its own,
+                ``{"name": "timm", "model": "resnet34"}``; or any module that returns logits
+                (B, source classes), alone, in a tuple, in a dictionary or as ``.logits``, in any
+                precision.
             class_names: of the target classes, at most as many as the network has.
-            image_size: side S of the network's input.
-            mean: normalisation of the network, for images in [0, 1].
+            method: f_in: a name of ``conf/method``; such a name with fields of its own,
+                ``{"name": "smm", "patch_size": 4}``; or a class derived from
+                :class:`InputTransform`, or a ``functools.partial`` of one. ``pad`` takes half of
+                ``image_size`` as the size of the images, if no ``native_size`` is given.
+            mapping: f_out: likewise, of ``conf/mapping`` and :class:`LabelMapping`.
+            recipe: of ``conf/recipe``: how masks start, temperature and refits of methods and
+                mappings that are given by name. ``paper``: as in the paper.
+            image_size: side S of the network's input; if it is not given, what the file of
+                ``conf/backbone`` or timm says, else 224.
+            mean: normalisation of the network, for images in [0, 1]; if it is not given, what timm
+                says, else ImageNet's.
             std: likewise.
-            patch_size: of the masks; see :class:`SampleSpecificMask`.
-            layers: of the mask generator; the paper takes 5, and 6 for ViT.
-            start: of the masks; see :class:`SampleSpecificMask`.
-            temperature: that target logits are divided by; ``auto``: fitted by :meth:`refit`.
-            refit_until: epoch from which on a :class:`ReprogrammingModule` leaves the mapping.
             classifier_layer: see :class:`FrozenBackbone`.
-            in_place: freeze and change the network itself instead of a copy, which saves memory.
+            in_place: freeze and change a module itself instead of a copy, which saves memory.
 
         Raises:
             UserError: If a value is out of range, there are too many target classes, or the network
                 is no classifier of such images.
         """
-        targets = checked_names(class_names)
-        check_normalization(mean, std)
-        frozen = (
-            network if in_place or not isinstance(network, nn.Module) else copy.deepcopy(network)
-        )
-        classifier, sources = as_classifier(frozen, image_size)
-        names = [str(number) for number in range(sources)]
-        backbone = FrozenBackbone(
-            classifier, image_size, mean, std, names, classifier_layer=classifier_layer
-        )
-        method = SampleSpecificMask(
-            image_size, mean, std, patch_size=patch_size, layers=layers, start=start
-        )
-        mapping = OneToOneMapping(
-            sources, len(targets), "epoch", refit_until=refit_until, temperature=temperature
-        )
-        return cls(method, backbone, mapping, targets).to(backbone.device)
+        from smm_lightning.classifier.wrapping import Around, pieces_around  # reads conf/ by Hydra
+
+        targets, known = checked_names(class_names), Around(image_size, mean, std, classifier_layer)
+        pieces, backbone = pieces_around(network, method, mapping, recipe, known, in_place=in_place)
+        return cls.build(pieces, targets, backbone).to(backbone.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -279,40 +289,3 @@ class ReprogrammedClassifier(nn.Module):
                 raise problem(f"{prefix}temperature", "is not above 0", value.item(), hint)
             self._has_temperature = not value.isnan().item()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def build_classifier(
-    backbone: BackboneSpec,
-    input_transform: InputTransform,
-    label_mapping: Callable[..., LabelMapping],
-    class_names: list[str],
-    *,
-    reads: Reads = "logits",
-) -> ReprogrammedClassifier:
-    """Load the frozen weights and put the parts together.
-
-    Args:
-        backbone: f_P, not loaded.
-        input_transform: f_in, made for its images.
-        label_mapping: from ``inputs`` (S source classes, or D features) and ``classes`` (T) to
-            f_out.
-        class_names: of the T target classes.
-        reads: what the mapping reads; see :class:`LabelMapping`.
-
-    Raises:
-        UserError: If there are no weights, or a part does not fit the others.
-    """
-    class_names = checked_names(class_names)
-    classes = len(class_names)
-    if reads == "logits":  # a mapping that does not fit is refused before weights are read
-        mapping = label_mapping(inputs=backbone.source_classes, classes=classes)
-        return ReprogrammedClassifier(input_transform, backbone.build(), mapping, class_names)
-    frozen = backbone.build()
-    mapping = label_mapping(inputs=frozen.width(reads), classes=classes)
-    return ReprogrammedClassifier(input_transform, frozen, mapping, class_names)
-
-
-def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the state of a LightningModule: that of its classifier, under the classifier's names."""
-    prefix = "classifier."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -5,23 +5,42 @@ imported, and nothing but such a class is called.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib import import_module
 from inspect import isabstract
-from typing import Any
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from smm_lightning.backbone import BackboneSpec
-from smm_lightning.classifier import ReprogrammedClassifier, build_classifier
 from smm_lightning.dataset import Facts, Source
 from smm_lightning.errors import Problems, problem
-from smm_lightning.mapping import LabelMapping
+from smm_lightning.mapping import LabelMapping, Reads
 from smm_lightning.method import InputTransform
 from smm_lightning.run.declared import check_values
 
 Node = Mapping[str, Any]
+
+
+class Pieces(NamedTuple):
+    """What a classifier is built of, before images and weights are read.
+
+    Attributes:
+        backbone: f_P, not loaded.
+        input_transform: f_in, made for its images.
+        label_mapping: from ``inputs`` (S source classes, or D features) and ``classes`` (T) to
+            f_out.
+        reads: what that one reads; see :class:`LabelMapping`.
+        nodes: class and arguments of ``backbone``, ``method`` and ``mapping``, and ``decoding``:
+            how image files are read. What a file says of them.
+    """
+
+    backbone: BackboneSpec
+    input_transform: InputTransform
+    label_mapping: Callable[..., LabelMapping]
+    reads: Reads
+    nodes: Mapping[str, Any]
+
+
 # By the names of nodes: the room that their classes lie in, and what they must be.
 _CONTRACTS: dict[str, tuple[str, type]] = {
     "backbone": ("backbone", BackboneSpec),
@@ -43,25 +62,21 @@ class TrustedParts:
     def __init__(self, trust: Collection[str] = ()) -> None:
         self._trust = frozenset(trust)
 
-    def classifier(
-        self, parts: Mapping[str, Node], class_names: list[str], **backbone: Any
-    ) -> ReprogrammedClassifier:
-        """With the weights that its method begins with.
+    def pieces(self, nodes: Mapping[str, Node], **backbone: Any) -> Pieces:
+        """Of a classifier, with the weights that its method begins with.
 
         Args:
-            parts: nodes ``backbone``, ``method`` and ``mapping``.
-            class_names: of the target classes.
+            nodes: see :class:`Pieces`.
             backbone: other arguments of the backbone than those of its node.
 
         Raises:
             UserError: If a part cannot be built.
         """
-        spec = self.build("backbone", {**parts["backbone"], **backbone})
+        spec = self.build("backbone", {**nodes["backbone"], **backbone})
         of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
-        method = self.build("method", parts["method"], **of_images)
-        mapping = partial(self.build, "mapping", parts["mapping"])
-        reads = self._kind("mapping", parts["mapping"]).reads
-        return build_classifier(spec, method, mapping, class_names, reads=reads)
+        method = self.build("method", nodes["method"], **of_images)
+        mapping = partial(self.build, "mapping", nodes["mapping"])
+        return Pieces(spec, method, mapping, self._kind("mapping", nodes["mapping"]).reads, nodes)
 
     def build(self, name: str, node: Node, kind: type | None = None, **passed: Any) -> Any:
         """An instance of the class that a node names.
@@ -113,30 +128,3 @@ class TrustedParts:
 
 def _names_a_class(value: Any) -> bool:
     return "_target_" in json.dumps(value, default=str)
-
-
-def load_learned(classifier: ReprogrammedClassifier, weights: Mapping[str, Tensor]) -> None:
-    """Give a classifier what was learned, in whatever precision it is stored.
-
-    Args:
-        classifier: whose ``state_dict`` has the same names.
-        weights: by names.
-
-    Raises:
-        UserError: If they do not fit, or no classifier that can answer comes of them.
-    """
-    expected = classifier.state_dict()
-    for name in weights.keys() & expected.keys():
-        if weights[name].is_floating_point() != expected[name].is_floating_point():
-            what = f"{name} must be of {expected[name].dtype}"
-            raise problem("prompt", what, str(weights[name].dtype))
-    try:
-        classifier.load_state_dict(
-            {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
-        )
-    except RuntimeError as error:
-        reason = " ".join(str(error).splitlines()[-1].split())[:300]
-        raise problem("prompt", f"its weights do not fit its parts ({reason})") from error
-    if not classifier.fitted:
-        hint = "It was written before the first epoch of its training."
-        raise problem("prompt", "has no label mapping or no temperature yet", hint=hint)

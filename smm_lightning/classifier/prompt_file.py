@@ -4,11 +4,10 @@ Needs neither Lightning nor Hydra. A file is data: it can only name classes of t
 list of them, or of modules that the user trusts, and numbers for their arguments.
 """
 
-import argparse
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from smm_lightning.classifier import ReprogrammedClassifier, learned
 from smm_lightning.dataset.batch import checked_names
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.files import write_atomically
-from smm_lightning.inference.parts import TrustedParts, load_learned
 from smm_lightning.run.checkpoint import read_checkpoint, require_schema
+from smm_lightning.run.result import card_of, read_result
 from smm_lightning.text import parsed_json
 
-FORMAT = "smm-lightning prompt 6"
-_FACTS = ("parts", "class_names", "backbone_sha256")
+FORMAT = "smm-lightning prompt 7"
+FILE = "model.safetensors"
+_FACTS = ("parts", "class_names", "backbone_sha256", "card")
 _PARTS = ("backbone", "method", "mapping", "decoding")
 
 
@@ -39,12 +38,14 @@ class Prompt:
         class_names: of the target classes.
         backbone_sha256: of the frozen weights that it was learned for.
         weights: of the input transform and the label mapping.
+        card: how it was trained and how good it is, for people; see :func:`card_of`.
     """
 
     parts: dict[str, dict[str, Any]]
     class_names: list[str]
     backbone_sha256: str
     weights: dict[str, Tensor]
+    card: dict[str, Any] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -53,20 +54,26 @@ class Prompt:
 
 
 def read_prompt(path: Path) -> Prompt:
-    """From a ``.safetensors`` file, a checkpoint, or the folder of a run (its last checkpoint).
+    """From a file, or a folder.
+
+    Args:
+        path: a ``.safetensors`` file, a checkpoint, the folder of a run (its last checkpoint), or
+            one that ``save_pretrained`` wrote.
 
     Raises:
         UserError: If the file is missing, damaged, or of another kind.
     """
     if path.is_dir():
-        path = path / "last.ckpt"
+        saved = not (path / "last.ckpt").is_file() and (path / FILE).is_file()
+        path = path / (FILE if saved else "last.ckpt")
     if path.suffix == ".safetensors":
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
     require_schema(checkpoint, str(path), "force=true trains its run anew.")
     identity, weights = checkpoint["identity"], learned(checkpoint["state_dict"])
     facts = checkpoint["parts"], identity.get("class_names"), identity.get("backbone_sha256")
-    return _checked(path, weights, *facts)
+    result = read_result(path.parent) if path.name == "last.ckpt" else None
+    return _checked(path, weights, *facts, card_of(result) if result else {})
 
 
 def _from_safetensors(path: Path) -> Prompt:
@@ -89,7 +96,7 @@ def _from_safetensors(path: Path) -> Prompt:
 
 
 def _checked(
-    path: Path, weights: dict[str, Tensor], parts: Any, class_names: Any, sha256: Any
+    path: Path, weights: dict[str, Tensor], parts: Any, class_names: Any, sha256: Any, card: Any
 ) -> Prompt:
     """What a file says, if it can be true.
 
@@ -105,6 +112,8 @@ def _checked(
     problems.require(named, where, f"must name its {', '.join(_PARTS)} with their arguments")
     what = "does not say which frozen weights it was trained for"
     problems.require(isinstance(sha256, str), where, what, sha256)
+    told = isinstance(card, dict) and all(isinstance(v, str | int | float) for v in card.values())
+    problems.require(told, where, "its card must hold texts and numbers")
     for name, value in weights.items():
         finite = not value.is_floating_point() or bool(value.isfinite().all())
         # A temperature that is still to be fitted is NaN.
@@ -114,7 +123,7 @@ def _checked(
     if problems.lines:
         problems.lines = [f"{where}: {line.removeprefix(f'{where}: ')}" for line in problems.lines]
         raise problems.as_error()
-    return Prompt(parts, class_names, sha256, weights)
+    return Prompt(parts, class_names, sha256, weights, card)
 
 
 def _sha256(facts: Mapping[str, str], weights: Mapping[str, Tensor]) -> str:
@@ -145,63 +154,7 @@ def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
     write_atomically(path, save(weights, {**facts, "sha256": _sha256(facts, weights)}))
 
 
-def rebuild(
-    prompt: Prompt, weights: str | None = None, trust: Collection[str] = (), **backbone: Any
-) -> ReprogrammedClassifier:
-    """The classifier, in eval mode.
-
-    Args:
-        prompt: what was learned.
-        weights: a local file of the frozen weights, instead of their usual source.
-        trust: see :class:`TrustedParts`.
-        backbone: other arguments of the backbone than when it was trained, such as ``fast_stem``.
-
-    Raises:
-        UserError: If a part cannot be built, or the frozen weights are others than in training.
-    """
-    others = {**({"weights": weights} if weights else {}), **backbone}
-    classifier = TrustedParts(trust).classifier(prompt.parts, prompt.class_names, **others)
-    require_backbone(classifier, prompt)
-    load_learned(classifier, prompt.weights)
-    images = torch.full((1, 3, classifier.input_size, classifier.input_size), 0.5)
-    if not classifier.probabilities(images).isfinite().all():
-        raise problem("prompt", "its answers are NaN", hint="The file is damaged.")
-    return classifier.eval()
-
-
-def require_backbone(classifier: ReprogrammedClassifier, prompt: Prompt) -> None:
-    """The frozen weights are those that a prompt was trained for.
-
-    Raises:
-        UserError: If they are others.
-    """
-    if (sha256 := classifier.backbone.sha256) != prompt.backbone_sha256:
-        hint = "Name the file that it was trained with: weights=<file>."
-        what = "these frozen weights are not those that the prompt was trained for"
-        raise problem("backbone", what, sha256[:12], hint)
-
-
-def device_of(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one.
-
-    Raises:
-        UserError: If PyTorch does not know it or it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise problem("device", f"cannot be used: {str(error).splitlines()[0]}", name) from error
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Those of every command that builds a classifier from a file."""
-    parser.add_argument("--weights", help="a local file of the frozen weights")
-    add_trust(parser)
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Of every command that builds parts which a file names."""
-    trust = "a module outside this package whose classes the file may name; its code runs"
-    parser.add_argument("--trust", metavar="MODULE", action="append", default=[], help=trust)
+def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of the state of a LightningModule: that of its classifier, under the classifier's names."""
+    prefix = "classifier."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,189 @@
+"""Any method and mapping around a network that the user hands over."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any, NamedTuple
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from torch import nn
+
+from smm_lightning.backbone import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    BackboneSpec,
+    FrozenBackbone,
+    OwnNetwork,
+    UsualInput,
+    as_classifier,
+    source_names,
+    usual_input,
+)
+from smm_lightning.classifier.parts import Pieces
+from smm_lightning.dataset import Decoding
+from smm_lightning.dataset.batch import check_normalization
+from smm_lightning.errors import Problems, closest, problem
+from smm_lightning.mapping import LabelMapping
+from smm_lightning.method import InputTransform
+from smm_lightning.run.config import CONF
+from smm_lightning.run.declared import check_values
+from smm_lightning.run.settings import UNTAKEN
+
+_USUAL = UsualInput(224, IMAGENET_MEAN, IMAGENET_STD)  # of most networks
+_KINDS: dict[str, type] = {"method": InputTransform, "mapping": LabelMapping}
+# A file of conf/<group> by its name, with fields of one's own beside `name`, or a class.
+Choice = str | Mapping[str, Any] | Callable[..., Any]
+
+
+class _Chosen(NamedTuple):
+    """A class, and the values that it takes."""
+
+    kind: Any
+    values: dict[str, Any]
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """As a file names it: classes of ours by their room."""
+        place: str = self.kind.__module__
+        if place.startswith("smm_lightning."):
+            place = ".".join(place.split(".")[:2])
+        return {"_target_": f"{place}.{self.kind.__qualname__}", **self.values}
+
+    def built(self, group: str, **passed: Any) -> Any:
+        """An instance.
+
+        Raises:
+            UserError: If it does not take the values, or is of another kind.
+        """
+        check_values(self.kind, self.values, group, problems := Problems(), passed)
+        problems.raise_if_any()
+        return self.kind(**self.values, **passed)
+
+
+class Around(NamedTuple):
+    """What the user says of a network that is to be wrapped; ``None``: nothing.
+
+    Attributes:
+        image_size: side S of its input, in pixels.
+        mean: of its normalisation.
+        std: likewise.
+        classifier_layer: see :class:`FrozenBackbone`.
+    """
+
+    image_size: int | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    classifier_layer: str | None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that are not ``None``."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+def pieces_around(
+    network: "nn.Module | str | Mapping[str, Any]",
+    method: Choice,
+    mapping: Choice,
+    recipe: str,
+    known: Around,
+    *,
+    in_place: bool,
+) -> tuple[Pieces, FrozenBackbone]:
+    """What a classifier is built of; arguments as of :meth:`ReprogrammedClassifier.wrap`.
+
+    Raises:
+        UserError: See there.
+    """
+    choices: dict[str, Any] = {"method": method, "mapping": mapping}
+    if isinstance(network, str | Mapping):
+        choices["backbone"] = network
+        chosen = _chosen(choices, recipe, known.image_size)
+        backbone = chosen["backbone"]._replace(values={**chosen["backbone"].values, **known.given})
+        spec: BackboneSpec = backbone.built("backbone")
+        frozen, node = spec.build(), backbone.node
+    else:
+        spec, frozen = _adopted(network, known, in_place=in_place)
+        chosen = _chosen(choices, recipe, spec.image_size)
+        facts = ("source_classes", "image_size", "mean", "std", "classifier_layer")
+        node = {name: getattr(spec, name) for name in facts}
+        node["_target_"] = "smm_lightning.backbone.OwnNetwork"
+    of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
+    nodes = {
+        "backbone": node,
+        **{group: chosen[group].node for group in ("method", "mapping")},
+        "decoding": asdict(Decoding()),
+    }
+    transform = chosen["method"].built("method", **of_images)
+    label_mapping = partial(chosen["mapping"].built, "mapping")
+    return Pieces(spec, transform, label_mapping, chosen["mapping"].kind.reads, nodes), frozen
+
+
+def _adopted(
+    network: nn.Module, known: Around, *, in_place: bool
+) -> tuple[OwnNetwork, FrozenBackbone]:
+    """A network that was handed over, frozen, and what is known of it."""
+    is_module = isinstance(network, nn.Module)
+    usual = (usual_input(network) if is_module else None) or _USUAL
+    facts: dict[str, Any] = {**usual._asdict(), **known.given}
+    check_normalization(facts["mean"], facts["std"])
+    own = copy.deepcopy(network) if is_module and not in_place else network
+    classifier, sources = as_classifier(own, facts["image_size"])
+    facts |= {"mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
+    spec = OwnNetwork(source_classes=sources, **facts)
+    return spec, spec.freeze(classifier, source_names(own, sources))
+
+
+def _chosen(choices: Mapping[str, Any], recipe: str, size: int | None) -> dict[str, _Chosen]:
+    """Classes and values, from the configuration where a name is given."""
+    words = [f"recipe={_known('recipe', recipe)}"]
+    for group, choice in choices.items():
+        if isinstance(choice, str | Mapping):
+            name = choice if isinstance(choice, str) else choice.get("name")
+            words.append(f"{group}={_known(group, name)}")
+    if size is not None:  # of the images that pad puts into its frame
+        words.append(f"dataset.native_size={max(1, size // 2)}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configuration = compose("train", words)
+    chosen = {}
+    for group, choice in choices.items():
+        if not isinstance(choice, str | Mapping):
+            chosen[group] = _of_class(group, choice)
+            continue
+        node: Any = OmegaConf.to_container(configuration[group], resolve=True)
+        node |= {} if isinstance(choice, str) else choice
+        values = {name: value for name, value in node.items() if name not in UNTAKEN}
+        chosen[group] = _Chosen(get_object(values.pop("_target_")), values)
+    return chosen
+
+
+def _known(group: str, name: object) -> str:
+    """A name of ``conf/<group>``.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if name not in names:
+        hint = closest(str(name), names) or f"Known are {', '.join(names)}."
+        raise problem(group, "no such choice", name, hint)
+    return str(name)
+
+
+def _of_class(group: str, choice: Any) -> _Chosen:
+    """A class, or a ``functools.partial`` of one.
+
+    Raises:
+        UserError: If it is of no such kind.
+    """
+    given = isinstance(choice, partial) and not choice.args
+    kind, values = (choice.func, dict(choice.keywords)) if given else (choice, {})
+    contract = _KINDS[group]
+    if not inspect.isclass(kind) or not issubclass(kind, contract):
+        what = f"must be a name, a name with fields, or a class derived from {contract.__name__}"
+        raise problem(group, what, choice)
+    return _Chosen(kind, values)
