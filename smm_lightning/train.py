@@ -55,7 +55,8 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         callbacks = [GracefulStop(signals), recorder]
         callbacks += build_all(cfg.get("callbacks"), "callbacks")
         loggers = [] if run.dry else build_all(cfg.get("logger"), "logger")
-        trainer = build_trainer(cfg.trainer, planned.pieces.backbone, callbacks, loggers)
+        spec, folder = planned.pieces.backbone, run.folder.path
+        trainer = build_trainer(cfg.trainer, spec, callbacks, loggers, folder)
         data, module = planned.carry_out()
         if run.objective == "val/acc" and "val" not in data.evaluation_splits:
             score(run.objective, {})  # says what is missing before the training, not after it

@@ -291,7 +291,6 @@ def test_what_does_not_fit_together_is_found_together(composed):
     ("override", "message"),
     [
         ("trainer.precision=16-mixed", r"trainer.precision: CPUs have no float16 autocast"),
-        ("+trainer.overfit_batches=2", r"trainer.overfit_batches: is not for .*debug=overfit"),
         ("+trainer.max_steps=2", r"trainer.max_steps: is not for runs .*epochs sets the length"),
         ("+trainer.accumulate_grad_batches=2", r"trainer.accumulate_grad_batches: .*BatchNorm"),
         ("trainer.accelerator=warp", r"trainer: Lightning refuses it .*invalid accelerator"),

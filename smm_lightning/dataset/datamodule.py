@@ -275,7 +275,13 @@ class ImageDataModule(L.LightningDataModule):
         """
         if self.trainer is None:
             return 0, 0
-        fit = self.trainer.fit_loop
+        epoch, done = self._progress_of_trainer(self.trainer)
+        overfitted = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return (0 if overfitted else epoch), done
+
+    @staticmethod
+    def _progress_of_trainer(trainer: L.Trainer) -> tuple[int, int]:
+        fit = trainer.fit_loop
         epochs: Any = fit.epoch_progress.current
         steps: Any = fit.epoch_loop.batch_progress
         if epochs.started == epochs.processed:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import SequentialSampler
 
 
 class BatchIndices(NamedTuple):
@@ -23,11 +23,12 @@ class BatchIndices(NamedTuple):
     loss_weight: float
 
 
-class DeterministicBatchSampler(Sampler[BatchIndices]):
+class DeterministicBatchSampler(SequentialSampler):
     """Batches of positions in an order that is a pure function of (seed, epoch).
 
     ``batch_size`` counts the samples of a step over all ranks: rank r takes every world-th sample
     of the batch, beginning with r. So the steps hold the same samples for any number of ranks.
+    Lightning leaves what is sequential as it is, also under ``overfit_batches``.
 
     Args:
         length: number of samples.
@@ -64,7 +65,7 @@ class DeterministicBatchSampler(Sampler[BatchIndices]):
         full, rest = divmod(self.length, self.batch_size)
         return full + (rest >= (self.world if self.shuffled else 1))
 
-    def __iter__(self) -> Iterator[BatchIndices]:
+    def __iter__(self) -> Iterator[BatchIndices]:  # type: ignore[override]
         epoch, done = self.progress()
         order = self._order(epoch)
         # A run that goes on in the middle of an epoch leaves out what it has seen.

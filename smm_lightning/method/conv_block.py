@@ -42,7 +42,8 @@ class ConvBlock(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, inputs, h, w) to (B, outputs, h, w), or half the sides."""
-        if self.fast:
+        norm = cast("nn.BatchNorm2d", self[1])
+        if self.fast and norm.momentum is not None:  # as it is where averaged weights are tried
             return self._fast(images)
         for layer in self:
             images = layer(images)

@@ -22,7 +22,7 @@ PASSED: dict[str, tuple[str, ...]] = {
     "optimizer": (),
     "scheduler": (),
     "loss": (),
-    "trainer": ("callbacks", "loggers", "network_precision"),
+    "trainer": ("callbacks", "loggers", "network_precision", "folder"),
 }
 _NAMED = ("dataset", "method", "backbone", "mapping")
 UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes

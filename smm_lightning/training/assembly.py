@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
@@ -152,7 +153,11 @@ def build_data(backbone: Node, method: Node, dataset: Node) -> ImageDataModule:
 
 
 def build_trainer(
-    node: Node, backbone: BackboneSpec, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+    node: Node,
+    backbone: BackboneSpec,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    folder: Path | None = None,
 ) -> L.Trainer:
     """The trainer of a run.
 
@@ -161,6 +166,7 @@ def build_trainer(
         backbone: whose kind of network decides about the precision.
         callbacks: of the run.
         loggers: likewise.
+        folder: likewise.
 
     Raises:
         UserError: If Lightning refuses a setting.
@@ -169,6 +175,7 @@ def build_trainer(
         network = backbone.architecture()
     precision = precision_for("auto", torch.device(device_type(node["accelerator"])), network)
     parts = {"callbacks": list(callbacks), "loggers": list(loggers), "network_precision": precision}
+    parts["folder"] = folder
     return cast("L.Trainer", build(node, "trainer", **parts))
 
 

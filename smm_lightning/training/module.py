@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -173,6 +174,7 @@ class ReprogrammingModule(L.LightningModule):
         checkpoint.update(self.provenance.noted(self.classifier, self.how))
         checkpoint["mapping"] = self._refresh.state(self._over_ranks)
         checkpoint["sums"] = self.metrics.sums("train", self._over_ranks)
+        checkpoint["should_stop"] = self.trainer.should_stop  # which Lightning forgets
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -185,6 +187,11 @@ class ReprogrammingModule(L.LightningModule):
         schedules = checkpoint.get("lr_schedulers") or []
         if any(callable(getattr(LRScheduler, name, None)) for state in schedules for name in state):
             raise problem("ckpt_path", "its schedule would replace methods")
+        callbacks = () if self._trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
+        early = any(isinstance(each, EarlyStopping) for each in callbacks)
+        if checkpoint.get("should_stop") and early:
+            print("EarlyStopping had ended this training; without that callback it goes on.")
+            self.trainer.should_stop = True
         # What is stored is the sum over all ranks.
         leads = self._trainer is None or self.trainer.is_global_zero
         self._refresh.load(checkpoint["mapping"], leads=leads)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from traceback import walk_tb
 from typing import Annotated, Any, Literal
 
@@ -16,15 +17,22 @@ from annotated_types import Ge, Gt, Le
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
+    BaseFinetuning,
     BatchSizeFinder,
     Callback,
     Checkpoint,
+    EarlyStopping,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelPruning,
+    ProgressBar,
     RichProgressBar,
     StochasticWeightAveraging,
+    TQDMProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
+from typing_extensions import override
 
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.ranges import PRECISIONS, Count
@@ -38,7 +46,6 @@ Batches = Count | Annotated[float, Gt(0), Le(1)]  # a number of them, or a share
 # Arguments of Lightning's that a run has its own ways for.
 _REFUSED = {
     "max_steps": "epochs sets the length of a training, which the learning rates follow.",
-    "overfit_batches": "It replaces the order of the samples: use debug=overfit.",
     "accumulate_grad_batches": "It would change BatchNorm in the mask generator: use a smaller "
     "dataset.batch_size.",
     "val_check_interval": "Tests follow epochs: use trainer.check_val_every_n_epoch.",
@@ -59,10 +66,13 @@ _REFUSED = {
     ),
 }
 _REFUSED_CALLBACKS = (
+    BaseFinetuning,
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
+    WeightAveraging,  # of the counted mapping, too
 )
 # Advice of Lightning's that does not hold here.
 _EXPECTED_WARNINGS = (
@@ -90,6 +100,7 @@ class Settings:
         limit_train_batches: of an epoch, a number or a share.
         limit_val_batches: likewise of the tests after epochs.
         limit_test_batches: likewise of the last test.
+        overfit_batches: train and test on the same so many batches in every epoch.
         fast_dev_run: one batch (or so many) of everything, and nothing is written.
         max_time: ``DD:HH:MM:SS`` after which training ends.
         gradient_clip_val: largest norm (or value) of the gradients.
@@ -111,6 +122,7 @@ class Settings:
     limit_train_batches: Batches | None = None
     limit_val_batches: Batches | None = None
     limit_test_batches: Batches | None = None
+    overfit_batches: Batches | Literal[0] = 0
     fast_dev_run: bool | Count = False
     max_time: str | None = None
     gradient_clip_val: Annotated[float, Gt(0)] | None = None
@@ -127,6 +139,7 @@ def make_trainer(
     callbacks: Sequence[Callback],
     loggers: Sequence[Logger],
     network_precision: str,
+    folder: Path | None = None,
     **options: Any,
 ) -> L.Trainer:
     """The trainer. Progress is a bar on a terminal and a line an epoch elsewhere.
@@ -135,6 +148,7 @@ def make_trainer(
         callbacks: of the run.
         loggers: likewise; none is fine.
         network_precision: what ``precision=auto`` stands for.
+        folder: for what a profiler writes.
         options: fields of :class:`Settings`, and any other of ``lightning.pytorch.Trainer``.
 
     Raises:
@@ -144,19 +158,19 @@ def make_trainer(
     others = {name: value for name, value in options.items() if not hasattr(settings, name)}
     _check(settings, others, callbacks)
     _silence_lightning()
-    on_terminal = sys.stdout.isatty()
-    bar = [RichProgressBar(leave=False)] if on_terminal else []
+    bar = [] if any(isinstance(each, ProgressBar) for each in callbacks) else _progress_bar()
     given = {**asdict(settings), "precision": _precision(settings, network_precision), **others}
     try:
         return L.Trainer(
             callbacks=[*callbacks, *bar],
             logger=list(loggers) or False,
             plugins=[AtomicCheckpointIO(), *_slurm()],
-            enable_progress_bar=on_terminal,
+            enable_progress_bar=any(isinstance(each, ProgressBar) for each in [*callbacks, *bar]),
             # Else Lightning adds one of its own, in the folder where the program was started.
             enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
             num_sanity_val_steps=0,  # ILM has no mapping before the first epoch begins
             use_distributed_sampler=False,  # ours splits every batch among the ranks
+            default_root_dir=folder,
             **given,
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
@@ -185,8 +199,10 @@ def refusals_in_a_line(start: object) -> Iterator[None]:
     except MisconfigurationException as error:
         raise problem("trainer", f"Lightning refuses it ({one_line(error)})") from error
     except Exception as error:
-        frames = (frame for frame, _ in walk_tb(error.__traceback__))
-        if not any(frame.f_globals["__name__"] == _RESTORING for frame in frames):
+        places = {frame.f_globals["__name__"] for frame, _ in walk_tb(error.__traceback__)}
+        if EarlyStopping.__module__ in places:  # a metric that no run has
+            raise problem("callbacks", one_line(error).rstrip(".")) from error
+        if _RESTORING not in places:
             raise
         what = f"no training can go on from it ({one_line(error)})"
         hint = "force=true begins anew."
@@ -236,11 +252,30 @@ def _check(settings: Settings, others: dict[str, Any], callbacks: Sequence[Callb
     problems.raise_if_any()
 
 
+def _progress_bar() -> list[ProgressBar]:
+    """On a terminal and in a notebook one bar, elsewhere none."""
+    if "ipykernel" in sys.modules:
+        return [TQDMProgressBar(leave=False)]
+    return [RichProgressBar(leave=False)] if sys.stdout.isatty() else []
+
+
 def _silence_lightning() -> None:
     """Leave out Lightning's banner and the warnings that are expected."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    profilers = logging.getLogger("lightning.pytorch.profilers")  # whose report was asked for
+    profilers.setLevel(logging.INFO)
+    profilers.propagate = False  # to Lightning's handler and Hydra's, which would show it twice
+    profilers.handlers = [_Printed()]
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
+
+
+class _Printed(logging.Handler):
+    """What is logged, on the screen of now."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage())
 
 
 def _slurm() -> list[SLURMEnvironment]:
