@@ -19,6 +19,12 @@ _ALLOCATION = {
 }
 
 
+def best_device() -> str:
+    """The kind of device to compute on: a GPU where there is one."""
+    there = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
+    return next((kind for kind, available in there if available), "cpu")
+
+
 def precision_for(requested: str, device: torch.device, network: nn.Module) -> str:
     """Lightning's name of the precision to train with.
 

@@ -13,7 +13,7 @@ from smm_lightning.errors import problem
 from smm_lightning.text import parsed_json
 
 LARGEST_TEXT = 2**28  # bytes of a file of text that is read as a whole
-_UNFINISHED = ".tmp"
+UNFINISHED = ".tmp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: If the disk is full or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+    handle, name = tempfile.mkstemp(UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -76,7 +76,7 @@ def read_json(path: Path) -> Any:
 
 def remove_unfinished(folder: Path) -> None:
     """Delete what killed writers left in a folder that no other process writes to now."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 

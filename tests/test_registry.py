@@ -14,7 +14,7 @@ def choices(group):
 @pytest.mark.parametrize("method", choices("method"))
 def test_a_method_keeps_its_contract(composed, method):
     cfg = composed("backbone=tiny", "dataset.native_size=16", f"method={method}")
-    transform = plan(cfg).method.eval()
+    transform = plan(cfg).pieces.input_transform.eval()
     images = torch.rand(2, 3, transform.input_size, transform.input_size)
     assert transform(images).shape == (*transform.bare(images).shape[:2], 32, 32)
     assert transform.mask(images).shape[:2] == (2, 3)
@@ -25,7 +25,9 @@ def test_a_method_keeps_its_contract(composed, method):
 
 @pytest.mark.parametrize("mapping", choices("mapping"))
 def test_a_mapping_keeps_its_contract(composed, mapping):
-    built = plan(composed("backbone=tiny", f"mapping={mapping}")).mapping(inputs=20, classes=10)
+    built = plan(composed("backbone=tiny", f"mapping={mapping}")).pieces.label_mapping(
+        inputs=20, classes=10
+    )
     source, targets = torch.randn(40, 20, dtype=torch.bfloat16), torch.arange(40) % 10
     built.reset()
     built.observe(source, targets)
@@ -37,6 +39,8 @@ def test_a_mapping_keeps_its_contract(composed, mapping):
     names = [f"target {number}" for number in range(10)]
     rows = built.table(names, [str(number) for number in range(20)])
     assert [row["target"] for row in rows] == names
-    again = plan(composed("backbone=tiny", f"mapping={mapping}")).mapping(inputs=20, classes=10)
+    again = plan(composed("backbone=tiny", f"mapping={mapping}")).pieces.label_mapping(
+        inputs=20, classes=10
+    )
     again.load_state_dict(built.state_dict())
     assert torch.equal(again(source), built(source))

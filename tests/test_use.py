@@ -30,6 +30,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.inference import export
 from smm_lightning.inference.options import device_of
 from smm_lightning.inference.predict import _one_tensor, files_of, load_model, predictions, rendered
+from tests.hostile import answer_of
 from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL
 
@@ -226,6 +227,36 @@ def test_predictions_of_files(trained, tmp_path):
     assert first[0]["class"] == str(expected.argmax().item())
     workers = list(predictions(model, paths, batch_size=2, workers=2, top=3))
     assert [row.get("error") for row in workers] == [row.get("error") for row in rows]
+
+
+@pytest.mark.parametrize("trained", ["smm"], indirect=True)
+def test_predictions_keep_the_order_of_their_input(trained, tmp_path, monkeypatch, capsys):
+    run, _ = trained
+    for name in ("b", "a", "c"):
+        write_image(tmp_path / f"deep/{name}.png")
+    monkeypatch.chdir(tmp_path)
+
+    def answers(*places, lines=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        status = answer_of("predict", run, *places, "--format", "json")
+        rows = json.loads(capsys.readouterr().out)
+        return status, [(Path(row["file"]).name, "classes" in row) for row in rows]
+
+    everything = [("a.png", True), ("b.png", True), ("c.png", True)]
+    assert answers("deep") == (0, everything)
+    assert answers("**/*.png") == (0, everything)
+    assert answers("deep/[bc].png", "deep/a.png") == (0, [everything[i] for i in (1, 2, 0)])
+    write_image(tmp_path / "deep/[bc].png")  # a file of that name goes first
+    assert answers("deep/[bc].png") == (0, [("[bc].png", True)])
+    assert answers("deep/b.png", "deep/a.png", "deep/b.png") == (0, everything[1::-1])
+    lines = "deep/c.png\n\ndeep/none.png\ndeep/a.png\ndeep/c.png\n"
+    expected = [("c.png", True), ("none.png", False), ("a.png", True), ("c.png", True)]
+    assert answers("-", lines=lines) == (1, expected)
+    assert answer_of("predict", run, "deep/*.tiff") == 2
+    assert "no such file or folder (got 'deep/*.tiff')" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert answer_of("predict", run, "-") == 2
+    assert "no image files there (got '-')" in capsys.readouterr().err
 
 
 def test_a_worker_hands_over_one_tensor_a_batch():

@@ -10,6 +10,7 @@ import numpy as np
 from smm_lightning.dataset.image_cache import ImageCache
 from smm_lightning.dataset.sources import Listing
 from smm_lightning.dataset.splits import Split
+from smm_lightning.dataset.subsets import Positions
 
 _NAMED = 3  # of the images that stand in two splits
 
@@ -67,10 +68,11 @@ def overlaps(caches: Mapping[str, ImageCache], splits: Mapping[str, Split | None
     for name, other in itertools.combinations(caches, 2):
         one, two = caches[other], caches[name]  # test is named by what is in train
         left, right = splits[other], splits[name]
-        shared = np.flatnonzero(np.isin(one.hashes, two.hashes))
+        shared, twins = twins_of(one, two)
         objects = len(_objects(left, one) & _objects(right, two))
         if shared.size or objects:
-            names = tuple(_names(place, one, left, two, right) for place in shared[:_NAMED])
+            places = zip(shared[:_NAMED], twins[:_NAMED], strict=True)
+            names = tuple((name_of(left, one, a), name_of(right, two, b)) for a, b in places)
             overlapping.append(Overlap(other, name, len(shared), names, objects))
     return overlapping
 
@@ -79,15 +81,17 @@ def _objects(split: Split | None, cache: ImageCache) -> set[str]:
     return set() if split is None else split.objects(cache.index)
 
 
-def _names(
-    place: int, one: ImageCache, left: Split | None, two: ImageCache, right: Split | None
-) -> tuple[str, str]:
-    twin = np.flatnonzero(two.hashes == one.hashes[place])[0]
-    return _name(left, int(one.index[place])), _name(right, int(two.index[twin]))
+def twins_of(one: ImageCache, two: ImageCache) -> tuple[Positions, Positions]:
+    """Positions of images of ``one`` that stand in ``two``, too, by their pixels, and there."""
+    shared = np.flatnonzero(np.isin(one.hashes, two.hashes))
+    order = np.argsort(two.hashes, kind="stable")
+    first = np.searchsorted(two.hashes, one.hashes[shared], sorter=order)
+    return shared, order[first]
 
 
-def _name(split: Split | None, number: int) -> str:
-    """For people: what is no valid text in a file's name is replaced."""
+def name_of(split: Split | None, cache: ImageCache, position: int) -> str:
+    """Of an image, for people: what is no valid text in a file's name is replaced."""
+    number = int(cache.index[position])
     name = str(number) if split is None else split.name_of(number)
     return name.encode(errors="surrogateescape").decode(errors="replace")
 

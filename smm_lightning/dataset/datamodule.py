@@ -236,6 +236,16 @@ class ImageDataModule(L.LightningDataModule):
         labels = self.labels(split)
         return stratified(labels, min(count, len(labels)), seed=0)
 
+    def names_of(self, split: str, positions: Positions) -> list[str]:
+        """What the source calls samples of a split, such as the names of their files."""
+        parts = self.source.load().parts()
+        part = parts[self.selection.origin(split, parts)]
+        return [account.name_of(part, self._caches[split], place) for place in positions.tolist()]
+
+    def twins(self, split: str, other: str) -> tuple[Positions, Positions]:
+        """Positions of samples of ``split`` whose pixels stand in ``other``, and there."""
+        return account.twins_of(self._caches[split], self._caches[other])
+
     def labels(self, split: str) -> NDArray[np.int64]:
         """Class number of every sample of a split (N,)."""
         return self._caches[split].labels

@@ -1,8 +1,9 @@
-"""``smm figures <run, folder of runs, or experiment> [overrides]``: figures.
+"""``smm figures <run, folder of runs, experiment, or dataset=...> [overrides]``: figures.
 
 Of a run, or of each method of a group of runs with one dataset, backbone and mapping; and of such
-groups. Each is a PNG and a PDF, with the numbers that it shows beside it. --list names them all;
---only <package>.<module>:<function> draws one of your own.
+groups. With ``dataset=<name>`` and fields of a training, of its images before there is a run
+(``batch``). Each is a PNG and a PDF, with the numbers that it shows beside it. --list names them
+all; --only <package>.<module>:<function> draws one of your own.
 """
 
 import argparse
@@ -11,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+
+from smm_lightning.dataset import account
 from smm_lightning.device import keep_freed_memory
 from smm_lightning.errors import UserError, problem
 from smm_lightning.figures.registry import Entry, figure_of, figures
@@ -20,7 +24,10 @@ from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
 from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
+from smm_lightning.run.config import CONF
 from smm_lightning.run.result import FILE
+from smm_lightning.run.settings import require_configuration
+from smm_lightning.training.assembly import build_data
 
 _GROUPED = [name for name in NAMES if name != "method.name"]
 
@@ -34,11 +41,14 @@ def main() -> None:
     if options.what is None:
         raise UserError("figures: name a run, a folder of runs, or a file of conf/experiment.")
     keep_freed_memory()
-    names = [name for name in options.only.split(",") if name]
-    chosen = [figure_of(name) for name in names] or list(figures().values())
+    of_data = "=" in options.what
+    chosen = _chosen(options.only, of_data=of_data)
     if options.limit < 1:
         raise problem("--limit", "must be at least 1", options.limit)
     numbers = _numbers(options.images)
+    if of_data:
+        draw_data([options.what, *options.overrides], chosen)
+        return
     place = at(options.what)
     if (place / FILE).is_file():
         with writing("figures", place):
@@ -69,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = "folder of a run, folder of runs, or a file of conf/experiment"
+    what = "folder of a run, folder of runs, a file of conf/experiment, or dataset=<name>"
     parser.add_argument("what", nargs="?", help=what)
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     parser.add_argument("--list", action="store_true", help="name all figures")
@@ -79,6 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     add_trust(parser)
     parser.add_argument("--limit", type=int, default=5000, help="training images (default 5000)")
     return parser
+
+
+def _chosen(only: str, *, of_data: bool) -> list[Entry]:
+    """The figures that were asked for, by default all that can be drawn.
+
+    Raises:
+        UserError: If one is drawn of something else.
+    """
+    names = [name for name in only.split(",") if name]
+    chosen = [figure_of(name) for name in names]
+    if unfit := [entry.name for entry in chosen if (entry.of == "data") != of_data]:
+        what = "is drawn of runs" if of_data else "is drawn before there is a run"
+        raise problem("--only", what, unfit[0], "" if of_data else "Use dataset=<name>.")
+    return chosen or list(figures().values())
 
 
 def _numbers(text: str) -> list[int] | None:
@@ -127,6 +151,27 @@ def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -
                 print(save(drawn, folder / f"{entry.name}-{name}", entry.caption, keys), flush=True)
         for trained in group.trained:
             draw_run(trained, entries)
+
+
+def draw_data(overrides: Sequence[str], chosen: Sequence[Entry]) -> None:
+    """Figures of the images of a training, into ``<paths.root>/figures``.
+
+    Args:
+        overrides: as of ``smm train``.
+        chosen: which figures.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(overrides))
+    require_configuration(config)
+    data = build_data(config.backbone, config.method, config.dataset)
+    data.setup()
+    print("\n".join(account.lines(data.images, data.overlaps)))
+    folder = at(config.paths.root) / "figures"
+    with writing("figures", folder):
+        for entry in chosen:
+            if entry.of == "data" and (drawn := entry.draw(data)) is not None:
+                name = f"{entry.name}-{config.dataset.name}"
+                print(save(drawn, folder / name, entry.caption), flush=True)
 
 
 def _without_weights_first(chosen: Sequence[Entry]) -> list[Entry]:

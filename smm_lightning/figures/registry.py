@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from smm_lightning.errors import did_you_mean, problem
 
-Kind = Literal["run", "group"]
+Kind = Literal["run", "group", "data"]
 _NO_FIGURES = ("__main__", "registry", "style", "trained")  # modules beside those of figures
 
 
@@ -31,7 +31,8 @@ class Drawn:
     runs: Sequence[str] | None = None
 
 
-# Of a :class:`TrainedRun` or a :class:`Group`; ``None`` where there is nothing to show.
+# Of a :class:`TrainedRun`, a :class:`Group` or an :class:`ImageDataModule`; ``None`` where there is
+# nothing to show.
 FigureFunction = Callable[[Any], Drawn | None]
 
 
@@ -64,7 +65,8 @@ def figure(
 
     Args:
         name: of its files.
-        of: ``run``: it takes a :class:`TrainedRun`; ``group``: a :class:`Group`.
+        of: ``run``: it takes a :class:`TrainedRun`; ``group``: a :class:`Group`; ``data``: an
+            :class:`ImageDataModule`, which needs no run.
         caption: what it shows, in a sentence.
         weights: ``False`` for one that needs results only.
     """

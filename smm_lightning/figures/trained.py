@@ -14,6 +14,7 @@ from smm_lightning.classifier import Prompt, ReprogrammedClassifier, TrustedPart
 from smm_lightning.classifier.sharing import load_learned
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.dataset.subsets import Positions
+from smm_lightning.device import best_device
 from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, distinct
@@ -63,7 +64,7 @@ class TrainedRun:
         self._trust = trust
         self.result = run.finished
         self.method = run.method
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(best_device())
         self._known: dict[tuple[str, bytes], Answers] = {}
 
     @cached_property

@@ -4,6 +4,7 @@ import argparse
 
 import torch
 
+from smm_lightning.device import best_device
 from smm_lightning.errors import problem
 
 
@@ -14,11 +15,12 @@ def device_of(name: str) -> torch.device:
         UserError: If PyTorch does not know it or it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(best_device())
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise problem("device", f"cannot be used: {str(error).splitlines()[0]}", name) from error
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise problem("device", f"cannot be used: {reason}", name) from error
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
-"""``smm predict <model> <images or folders>``: class names and confidences.
+"""``smm predict <model> <images, folders, patterns, or - >``: class names and confidences.
 
-The model is a checkpoint, the folder of a run, or a file of ``smm export`` (.safetensors, .pt2,
-.onnx). Files that cannot be read are named and left out; the exit status is then 1.
+The model is a checkpoint, the folder of a run or of ``save_pretrained``, or a file of ``smm
+export`` (.safetensors, .pt2, .onnx). Rows come in the order of the images: files and folders as
+they were named, a pattern such as 'photos/**/*.jpg' sorted, and with - a row for every line of the
+standard input. Files that cannot be read are named and left out; the exit status is then 1.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +182,19 @@ def predictions(
 def files_of(places: Sequence[Path]) -> ImagePaths:
     """Files that were named, whatever their ending, and all image files below folders.
 
-    Each file once, in the order of the places.
+    Each file once, in the order of the places. ``-`` stands for the lines of the standard input,
+    whose every line counts.
 
     Raises:
         UserError: If a place does not exist or is a pipe or a device, or there is no image at all.
     """
     walker, paths = Walker(), ImagePaths()
-    for place in places:
-        if not place.exists():
+    for place in _expanded(places):
+        if str(place) == "-":
+            paths.images += [Path(line) for line in sys.stdin.read().splitlines() if line]
+        elif not place.exists():
             raise problem("images", "no such file or folder", str(place))
-        if place.is_dir():
+        elif place.is_dir():
             (below,) = walker.below(place)
             paths.add(below)
         elif place.is_file():
@@ -198,6 +204,14 @@ def files_of(places: Sequence[Path]) -> ImagePaths:
     if not paths.images:
         raise problem("images", "no image files there", ", ".join(map(str, places)))
     return paths
+
+
+def _expanded(places: Sequence[Path]) -> Iterator[Path]:
+    """With what matches patterns instead of these; a file of that very name goes first."""
+    for place in places:
+        there = place.exists() or not has_magic(str(place))
+        found = [] if there else sorted(glob(str(place), recursive=True))  # noqa: PTH207 - of any root
+        yield from [Path(path) for path in found] or [place]
 
 
 def rendered(rows: Sequence[Row], form: str) -> str:
@@ -255,13 +269,13 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, help="checkpoint, folder of a run, or export")
-    parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
+    parser.add_argument("images", type=Path, nargs="+", help="files, folders, patterns, or -")
     parser.add_argument("--format", choices=_FORMATS, default="table")
     parser.add_argument("--output", type=Path, help="write there instead of on the screen")
     parser.add_argument("--top", type=int, default=1, help="classes an image (default 1)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
     parser.add_argument("--precision", choices=_PRECISIONS, default="32-true")
     add_options(parser)
     options = parser.parse_args()

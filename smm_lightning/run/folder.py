@@ -18,11 +18,11 @@ from smm_lightning.run.result import FILE, read_result
 from smm_lightning.text import in_a_line
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
-_STATE = "state.json"
+STATE = "state.json"
 _LOCK = ".lock"
 _PATIENCE_S = 10  # readers of a killed run notice within five seconds, and hold its lock until then
 # What a run leaves that never began.
-_EMPTY = {".hydra", "train.log", _STATE, _LOCK}
+NEVER_BEGAN = {".hydra", "train.log", STATE, _LOCK}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RunFolder:
             remove_unfinished(self.path)
             self.note("running", f"process {os.getpid()} on {socket.gethostname()}")
             yield
-            (self.path / _STATE).unlink(missing_ok=True)  # result.json says the rest
+            (self.path / STATE).unlink(missing_ok=True)  # result.json says the rest
         except BaseException as error:
             ended_by_hand = isinstance(error, SystemExit | KeyboardInterrupt)
             with suppress(OSError):  # a full disk, say: the error itself counts
@@ -100,7 +100,7 @@ class RunFolder:
         Raises:
             UserError: If there is one.
         """
-        for name in (FILE, _STATE):
+        for name in (FILE, STATE):
             try:
                 key = read_json(self.path / name)["run_key"]
             except (OSError, ValueError, KeyError, TypeError):
@@ -122,20 +122,20 @@ class RunFolder:
             OSError: If the folder cannot be written.
         """
         content = {"state": state, "reason": reason, "since": time.time(), "run_key": self.key}
-        write_atomically(self.path / _STATE, json.dumps(content, indent=2).encode())
+        write_atomically(self.path / STATE, json.dumps(content, indent=2).encode())
 
     def note_batch(self) -> None:
         """Let the time of the note be that of the last batch."""
         with suppress(OSError):  # a fast development run has no note
-            os.utime(self.path / _STATE)
+            os.utime(self.path / STATE)
 
     def state(self) -> State:
         """How the run stands, without disturbing it."""
         if self.result() is not None:
             return State("done", since=(self.path / "result.json").stat().st_mtime)
         try:
-            note = read_json(self.path / _STATE)
-            last_batch = (self.path / _STATE).stat().st_mtime
+            note = read_json(self.path / STATE)
+            last_batch = (self.path / STATE).stat().st_mtime
             kind = STATES[STATES.index(note["state"])]
             noted = State(kind, in_a_line(note["reason"]), float(note["since"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -150,7 +150,7 @@ class RunFolder:
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began."""
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _EMPTY:
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= NEVER_BEGAN:
             for path in sorted(self.path.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             self.path.rmdir()

@@ -34,6 +34,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from typing_extensions import override
 
+from smm_lightning.device import best_device
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.ranges import PRECISIONS, Count
 from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
@@ -212,8 +213,7 @@ def refusals_in_a_line(start: object) -> Iterator[None]:
 def device_type(accelerator: str) -> str:
     """The kind of device that an accelerator's name stands for: ``cpu``, ``cuda`` or ``mps``."""
     if accelerator == "auto":
-        there = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
-        return next((kind for kind, available in there if available), "cpu")
+        return best_device()
     kind = {"gpu": "cuda", "cuda": "cuda", "mps": "mps"}.get(accelerator, "cpu")
     return "cpu" if kind == "cuda" and not torch.cuda.is_available() else kind
 

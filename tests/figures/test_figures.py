@@ -30,6 +30,7 @@ from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
 from smm_lightning.run.look import look_of_name
 from tests.dataset.test_dataset import write_images
+from tests.hostile import answer_of
 from tests.report.made_up import result, run
 from tests.test_train import SMALL
 
@@ -361,7 +362,8 @@ def test_every_figure_has_a_caption_and_heads_name_no_run(trained):
     """Who finds figures by their files finds all of them."""
     for one in figures().values():
         assert one.caption.endswith(".")
-        drawn = one.draw(trained[2] if one.of == "run" else group_of(trained, 100))
+        group = group_of(trained, 100)
+        drawn = one.draw({"run": trained[2], "group": group, "data": trained[2]._data}[one.of])
         if drawn is None:
             assert one.name == "patch_size"
             continue
@@ -393,7 +395,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["smok"], r"experiment: unknown"),
-        (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: conf"),
+        (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: batch, conf"),
         (["smoke", "--limit", "0"], r"--limit: must be at least 1"),
         (["smoke", "--images", "a"], r"--images: must be numbers"),
         (["smoke", "paths.root=nowhere"], r"figures: no run of smoke is finished"),
@@ -405,3 +407,35 @@ def test_wrong_commands_are_answered(monkeypatch, arguments, message):
     monkeypatch.setattr("sys.argv", ["figures", *arguments])
     with pytest.raises(UserError, match=message):
         command.main()
+
+
+def test_a_batch_is_drawn_before_there_is_a_run(tmp_path, capfd):
+    root = tmp_path / "photos"
+    write_images(root, "train", ("cat", "a dog"), count=5)
+    write_images(root, "test", ("cat", "a dog"), count=2)  # the same generator: the same images
+    words = ["dataset=imagefolder", f"dataset.source.root={root}", "dataset.batch_size=2"]
+    words += [f"paths.root={tmp_path}/runs", f"paths.image_cache={tmp_path}/cache"]
+    assert answer_of("figures", *words, "backbone=tiny", "--only", "batch") == 0
+    place = tmp_path / "runs/figures"
+    assert str(place / "batch-imagefolder.png") in capfd.readouterr().out
+    counts = columns(place / "batch-imagefolder-counts.csv")
+    assert counts == {"class": ["a dog", "cat"], "train": ["5", "5"], "test": ["2", "2"]}
+    twins = columns(place / "batch-imagefolder-twins.csv")
+    assert set(zip(twins["train"], twins["test"], strict=True)) >= {("cat/0.png", "cat/0.png")}
+    with np.load(place / "batch-imagefolder.npz") as shown:
+        assert shown["images"].shape == (10, 32, 32, 3)
+        assert len(set(shown["names"])) == 10
+        shown_first = shown["images"].copy()
+    capfd.readouterr()
+    assert answer_of("figures", *words, "backbone=tiny", "seed=1") == 0  # augmented anew
+    with np.load(place / "batch-imagefolder.npz") as shown:
+        assert not np.array_equal(shown["images"], shown_first)
+
+
+def test_figures_of_images_and_of_runs_are_told_apart(tmp_path, runs, capfd):
+    assert answer_of("figures", "dataset=digits", "--only", "confusion") == 2
+    assert "--only: is drawn of runs (got 'confusion')" in capfd.readouterr().err
+    assert answer_of("figures", runs[0].folder, "--only", "batch") == 2
+    assert "Use dataset=<name>." in capfd.readouterr().err
+    assert answer_of("figures", "dataset=digit") == 2
+    assert "Did you mean 'digits'" in capfd.readouterr().err
