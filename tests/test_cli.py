@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -293,10 +292,11 @@ def shell_blocks(text):
 
 
 def readme_commands():
-    """Every training command of the README."""
+    """Every training command of the README's blocks and of the guide."""
     lines = [
         line
-        for block in shell_blocks((ROOT / "README.md").read_text())
+        for name in ("README.md", "docs/GUIDE.md")
+        for block in shell_blocks((ROOT / name).read_text())
         for line in block.splitlines()
     ]
     return [line.split("#")[0].strip() for line in lines if line.startswith("python train.py")]
@@ -334,9 +334,3 @@ def test_make_targets_of_the_readme_exist():
     readme, makefile = ((ROOT / name).read_text() for name in ("README.md", "Makefile"))
     for target in re.findall(r"^make (\w+)", "\n".join(shell_blocks(readme)), flags=re.M):
         assert re.search(rf"^{target}:.*##", makefile, flags=re.M), target
-
-
-def test_files_of_the_readme_exist():
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / name).exists(), name
-    assert Path(ROOT / "docs/RESULTS.md").exists()

@@ -163,6 +163,7 @@ def draw_data(overrides: Sequence[str], chosen: Sequence[Entry]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", list(overrides))
     require_configuration(config)
+    config.dataset.batch_size = 1  # there is no step that a few images would be too few for
     data = build_data(config.backbone, config.method, config.dataset)
     data.setup()
     print("\n".join(account.lines(data.images, data.overlaps)))
