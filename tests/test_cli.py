@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException
 from smm_lightning.errors import UserError, did_you_mean, problem
 from smm_lightning.run.config import started_as
 from smm_lightning.run.hydra_errors import explain
+from smm_lightning.training.assembly import build_all
 from tests.programs import run_file, run_program, run_verb
 from tests.test_train import ROOT, SMALL
 
@@ -61,6 +62,24 @@ def test_what_hydra_refuses_is_a_line_with_a_hint(arguments, message):
         composed(arguments)
     (line,) = explain(error.value, arguments).problems
     assert re.match(message, line), line
+
+
+def test_a_logger_that_is_not_installed_is_named(composed, monkeypatch):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        missing = ModuleNotFoundRequirement()
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", missing)
+    with pytest.raises(
+        UserError, match=r"logger.tensorboard: needs .*smm-lightning\[tensorboard\]"
+    ):
+        build_all(composed("logger=tensorboard").logger, "logger")
+
+
+class ModuleNotFoundRequirement:
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return "Requirement 'tensorboard' not met."
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from smm_lightning.figures.style import new_figure, without_ticks
 from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.method.pictures import true_colours, views
 
-_HEADS = ("image", "its mask", "pattern x mask", "their sum,\nwhich the network sees")
-_ROWS = 4
+_HEADS = ("image", "its mask", "pattern\nx mask", "image\n+ both")
+_ROWS = 3
 _ASKED = 1000  # test images, at most
-_LONGEST = 24  # characters of a class name
+_LONGEST = 21  # characters of a class name
 
 
 @figure(
@@ -36,21 +36,20 @@ def before_after(trained: TrainedRun) -> Drawn | None:
     arrays = views(trained.classifier.input_transform, images)
     added = arrays["pattern"] * arrays["mask"]
     columns = (arrays["image"], arrays["mask"], added, arrays["shown"])
-    drawn = new_figure(7.0, 1.25 * len(chosen) + 0.7)
-    axes = drawn.subplots(len(chosen), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 1.5))
+    drawn = new_figure(5.0, 0.95 * len(chosen) + 0.7)
+    axes = drawn.subplots(len(chosen), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 1.7))
     for row, number in enumerate(chosen):
         for column, pictures in enumerate(columns):
             axis = axes[row, column]
             axis.imshow(true_colours(pictures[row], centred=column in (1, 2)))
             without_ticks(axis)
             axis.spines[:].set_visible(False)
-            axis.set_title(_HEADS[column] if row == 0 else "", fontsize=7)
+            axis.set_title(_HEADS[column] if row == 0 else "", fontsize=8)
         _say(axes[row, 4], trained.class_names, before.logits[number], after.logits[number])
-        axes[row, 0].set_ylabel(_short(trained.class_names[after.targets[number]]), fontsize=7)
-    axes[0, 4].set_title("answer before and after training", fontsize=7)
+    axes[0, 4].set_title("answer before\nand after training", fontsize=8)
     counts = [int(one.sum()) for one in right]
     told = f"{counts[0]} of {len(asked)} test images right before, {counts[1]} after"
-    drawn.suptitle(f"{trained.run.title}: {told}", fontsize=8)
+    drawn.suptitle(f"{trained.run.title}\n{told}", fontsize=8)
     shown = {"index": asked[chosen], "right": np.array(counts)}
     return Drawn(drawn, {**arrays, **shown})
 
@@ -66,10 +65,10 @@ def _one_of_a_class(turned: Tensor, targets: Tensor) -> list[int]:
 def _say(axis: Axes, names: list[str], *logits: Tensor) -> None:
     """The likeliest class and its confidence, before in grey and after in blue."""
     axis.set_axis_off()
-    for height, values, colour in zip((0.62, 0.3), logits, ("#777777", "#0072B2"), strict=True):
+    for height, values, colour in zip((0.58, 0.08), logits, ("#777777", "#0072B2"), strict=True):
         confidence, number = values.softmax(0).max(0)
-        axis.text(0.04, height, _short(names[int(number)]), color=colour, fontsize=8)
-        axis.text(1, height, f"{100 * confidence:.0f} %", color=colour, fontsize=8, ha="right")
+        words = f"{_short(names[int(number)])}\n{100 * confidence:.0f} %"
+        axis.text(0.04, height, words, color=colour, fontsize=8.5)
 
 
 def _short(name: str) -> str:

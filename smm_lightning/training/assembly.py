@@ -217,6 +217,9 @@ def _instantiated(node: Any, field: str, kind: type, **passed: Any) -> Any:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         reason = " ".join(str(error.__cause__ or error).split())
+        if isinstance(error.__cause__, ModuleNotFoundError) and "tensorboard" in reason:
+            hint = "Install it: pip install 'smm-lightning[tensorboard]'."  # Lightning names others
+            raise problem(field, "needs the package tensorboard", hint=hint) from error
         raise problem(field, f"cannot be built ({reason})") from error
     except TypeError as error:  # of values that Hydra itself cannot read
         raise problem(field, f"cannot be built ({one_line(error)})") from error
