@@ -36,7 +36,7 @@ $(ALL): pyproject.toml constraints.txt
 	$(call set_up,.[dev])
 	@touch $@ $(CORE)
 
-train: $(CORE) ## Train SMM on real images with a frozen ImageNet classifier (1 to 3 minutes on 2 cores)
+train: $(CORE) ## Train SMM on real images with a frozen ImageNet classifier (2 to 4 minutes with all it needs)
 	$(BIN)/python train.py
 
 test: $(ALL) ## Run the tests

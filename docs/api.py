@@ -19,5 +19,5 @@ folder = Path(sys.argv[1] if sys.argv[1:] else "site")
 pdoc.render.configure(docformat="google")
 pdoc.pdoc(*MODULES, output_directory=folder)
 for page in folder.rglob("*.html"):
-    text = re.sub(r":(class|func|meth|mod):<code>", "<code>", page.read_text(encoding="utf-8"))
+    text = re.sub(r":\w+:<code>", "<code>", page.read_text(encoding="utf-8"))
     page.write_text(text, encoding="utf-8")

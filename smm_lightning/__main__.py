@@ -17,7 +17,7 @@ VERBS = {
         "run.prepare",
         "which datasets are here, and what is wrong with one's own images",
     ),
-    "clean": ("run.clean", "leftovers, and image caches that no run uses"),
+    "clean": ("run.clean", "what killed processes left, and image caches without a run"),
     "benchmark": ("benchmark.__main__", "training against the frozen network's limit"),
     "dashboard": ("training.dashboard", "a wandb workspace for grids"),
 }

@@ -9,26 +9,37 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from smm_lightning.run.clean import of_builds
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.train import train
 from tests.hostile import answer_of
 from tests.test_habits import SMALL
 
+BUILD = "x-train-8px-a08233859763.partial"
+
 
 @pytest.fixture
 def place(composed, tmp_path, capfd):
-    """Two runs with caches of their own, and everything that may be left."""
+    """Two runs with caches of their own, everything that may be left, and what is not ours."""
     for images in (60, 80):
         cfg = composed(*SMALL, "epochs=1", f"dataset.train_images={images}")
         train(cfg)
-    (tmp_path / "image_cache/x-train-8px-1.partial").mkdir()
-    (tmp_path / "image_cache/x-train-8px-2.lock").touch()
-    RunFolder(tmp_path / "runs/never", "k").path.mkdir()
-    RunFolder(tmp_path / "runs/never", "k").note("failed", "no images")
+    caches, runs = tmp_path / "image_cache", tmp_path / "runs"
+    (caches / BUILD).mkdir()
+    for name, state in (("never", "interrupted"), ("failed", "failed")):
+        RunFolder(runs / name, "k").path.mkdir()
+        RunFolder(runs / name, "k").note(state, "no images")
     for name, age in ((".result.json.old.tmp", 9000), (".result.json.new.tmp", 0)):
-        file = tmp_path / "runs" / name
+        file = Path(cfg.paths.run) / name
         file.write_bytes(b"half")
         os.utime(file, (time.time() - age,) * 2)
+    for name in ("film.partial", "notes", "x-train-8px-short", "x-train-8px-a08233859763.mine"):
+        (caches / name).mkdir()
+    (caches / "mine.lock").touch()
+    (runs / "other").mkdir()
+    (runs / "other/state.json").write_text('{"epoch": 3}')
+    (runs / ".mine.tmp").write_text("of somebody else")
+    os.utime(runs / ".mine.tmp", (0, 0))
     capfd.readouterr()
     return tmp_path
 
@@ -52,40 +63,47 @@ def listed(capfd, place):
     }
 
 
-LEFT = {
-    "image_cache/x-train-8px-1.partial": "a build that was killed",
-    "image_cache/x-train-8px-2.lock": "of a cache that is gone",
-    "runs/never": "a run that never began",
-    "runs/.result.json.old.tmp": "a writer was killed",
-}
+def left(place):
+    (old,) = place.rglob(".result.json.old.tmp")
+    return {
+        f"image_cache/{BUILD}": "a build that was killed",
+        "runs/never": "a run that never began",
+        str(old.relative_to(place)): "a writer was killed",
+    }
 
 
 def test_it_lists_and_deletes_only_when_told(place, capfd):
-    before = content(place)
-    clean(place)
-    assert listed(capfd, place) == LEFT
+    before, expected = content(place), left(place)
+    clean(place, "--caches")
+    assert listed(capfd, place) == expected
     assert content(place) == before
-    clean(place, "--yes")
-    assert listed(capfd, place) == LEFT
+    clean(place, "--caches", "--yes")
+    assert listed(capfd, place) == expected
     gone = before - content(place)
-    assert {name for name in gone if not name.startswith("runs/never/")} == LEFT.keys()
+    assert {name for name in gone if not name.startswith("runs/never/")} == expected.keys()
     clean(place, "--yes")
     assert "nothing to delete" in capfd.readouterr().out
 
 
-def test_a_cache_goes_with_the_last_run_that_used_it(place, capfd, composed):
-    clean(place, "--yes")
+def of_images(place, count):
     (run,) = [
         file.parent
         for file in place.rglob("result.json")
-        if json.loads(file.read_text())["data/images"]["train"] == 80
+        if json.loads(file.read_text())["data/images"]["train"] == count
     ]
-    shutil.rmtree(run)
+    return run
+
+
+def test_a_cache_goes_with_the_last_run_that_used_it(place, capfd, composed):
+    clean(place, "--yes")
+    shutil.rmtree(of_images(place, 80))
     capfd.readouterr()
-    clean(place)
+    clean(place)  # runs elsewhere may use it
+    assert "nothing to delete" in capfd.readouterr().out
+    clean(place, "--caches")
     (cache,) = listed(capfd, place)
     assert cache.startswith("image_cache/digits-train-8px-")
-    clean(place, "--yes")
+    clean(place, "--caches", "--yes")
     assert not (place / cache).exists()
     train(composed(*SMALL, "epochs=1", "force=true"))  # the other one still has its cache
     assert "Decoding" not in capfd.readouterr().err
@@ -97,15 +115,18 @@ def test_caches_of_an_interrupted_run_stay(place, capfd):
         file.unlink()
         RunFolder(file.parent, "k").note("interrupted", "Ctrl-C")
     capfd.readouterr()
-    clean(place)
+    clean(place, "--caches")
     assert "nothing to delete" in capfd.readouterr().out
 
 
 def test_nothing_goes_that_a_process_works_with(place, capfd):
-    lock = FileLock(place / "image_cache/x-train-8px-1.lock")
-    run = RunFolder(place / "runs/never", "k")
+    lock = FileLock(place / f"image_cache/{BUILD}".replace(".partial", ".lock"))
+    run, expected = RunFolder(place / "runs/never", "k"), left(place)
     with lock, run.claimed():
-        shutil.rmtree(next(file.parent for file in place.rglob("result.json")))
-        clean(place, "--yes")
-        left = listed(capfd, place)
-    assert set(left) == {"image_cache/x-train-8px-2.lock", "runs/.result.json.old.tmp"}
+        shutil.rmtree(of_images(place, 60))
+        clean(place, "--caches", "--yes")
+        assert len(listed(capfd, place)) == len(expected) - 2
+    shown = list(of_builds(place / "image_cache"))  # a build that began after the look
+    with lock:
+        assert [one.delete() for one in shown] == [False]
+    assert shown[0].path.exists()

@@ -68,9 +68,7 @@ def test_a_logger_that_is_not_installed_is_named(composed, monkeypatch):
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         missing = ModuleNotFoundRequirement()
         monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", missing)
-    with pytest.raises(
-        UserError, match=r"logger.tensorboard: needs .*smm-lightning\[tensorboard\]"
-    ):
+    with pytest.raises(UserError, match=r"logger.tensorboard: needs .*lightning\[tensorboard\]"):
         build_all(composed("logger=tensorboard").logger, "logger")
 
 

@@ -48,13 +48,7 @@ def place(tmp_path_factory):
         least = 128 * name.count("bright")
         Image.fromarray(generator.integers(least, least + 128, (30, 40, 3), "uint8")).save(file)
     shutil.copy(folder / "my_images/test/dark/0.png", folder / "photo.jpg")
-    method = re.search(
-        r"class Tint.*?(?=\n\n\n)",
-        (ROOT / "docs/examples/outside_method.py").read_text(),
-        re.DOTALL,
-    )[0]
-    imports = "import torch\nfrom smm_lightning import InputTransform\n\n\n"
-    (folder / "mine.py").write_text(imports + method + "\n")
+    shutil.copy(ROOT / "docs/examples/tint.py", folder)
     return folder
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from lightning.pytorch.callbacks import (
 )
 
 from smm_lightning.errors import UserError
-from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.train import train
 from smm_lightning.training.trainer import make_trainer
 from tests.programs import run_verb
@@ -76,15 +76,35 @@ def test_early_stopping_stops_and_is_not_undone_by_a_cut(composed, capfd):
     assert epochs_of(result) == [0, 1, 2]  # the first, and two without a smaller one
     folder = Path(cfg.paths.run)
     (folder / "result.json").unlink()  # as if it was killed just before
-    assert read_checkpoint(folder / "last.ckpt")["should_stop"] is True
     again = train(cfg)
-    assert "going on from" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "going on from" in shown
+    assert "EarlyStopping had ended this training" in shown
     assert epochs_of(again) == [0, 1, 2]
     assert again["history"] == result["history"]
     assert again["test/acc_last"] == result["test/acc_last"]
     # Without the callback, a training may go on from there.
     more = train(composed(*SMALL, "epochs=4", f"ckpt_path={folder}/last.ckpt"))
     assert epochs_of(more) == [0, 1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # without the timer
+def test_a_training_that_ran_out_of_time_goes_on_beside_early_stopping(composed, tmp_path):
+    patient = (*STOPS[:2], "+callbacks.stop.patience=99")
+    short = composed(*SMALL, "epochs=9", *patient, "trainer.max_time=00:00:00:01", SLOW)
+    first = train(short)
+    assert 0 < len(first["history"]) < 9
+    last = Path(short.paths.run) / "last.ckpt"
+    more = train(composed(*SMALL, "epochs=9", *patient, f"ckpt_path={last}"))
+    assert epochs_of(more) == list(range(9))
+
+
+class Slow(Callback):
+    def on_train_batch_start(self, *_):
+        time.sleep(0.3)
+
+
+SLOW = f"+callbacks.slow._target_={__name__}.Slow"
 
 
 def test_early_stopping_on_an_unknown_metric_is_a_line(composed):

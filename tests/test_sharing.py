@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
+from smm_lightning.classifier import write_prompt
 from smm_lightning.errors import UserError
 from smm_lightning.inference.predict import load_model
 from smm_lightning.mapping import OneToOneMapping
@@ -83,6 +85,8 @@ def test_fields_beside_a_name_and_classes_with_arguments():
         ({"mapping": "olm"}, r"^mapping: no such choice \(got 'olm'\). Did you mean '.lm'"),
         ({"recipe": "cake"}, r"^recipe: no such choice .*Known are paper, steady"),
         ({"method": {"patch_size": 4}}, r"^method: no such choice \(got None\)"),
+        ({"method": {"name": "smm", "_target_": "a.B"}}, r"^method: takes fields of its class"),
+        ({"method": {"name": "smm", 3: 4}}, r"^method: takes fields of its class .*got 3"),
         ({"method": {"name": "smm", "patch": 4}}, r"^method.patch: no such field .*patch_size"),
         ({"method": {"name": "smm", "patch_size": 3}}, r"^method.patch_size: must be a power"),
         ({"method": nn.Linear}, r"^method: must be a name, .*derived from InputTransform"),
@@ -102,6 +106,8 @@ def test_what_is_no_method_or_mapping_is_answered(options, message):
         ("resnet5", r"^backbone: no such choice \(got 'resnet5'\). Did you mean 'resnet50'"),
         ({"name": "tiny", "sed": 1}, r"^backbone.sed: no such field"),
         ({"name": "timm", "model": "resnet9999"}, r"^backbone.model: timm has no such model"),
+        ({"name": "tiny", "image_size": "224"}, r"^backbone.image_size: must be a valid integer"),
+        ({}, r"^backbone: no such choice"),
     ],
 )
 def test_what_is_no_network_is_answered(network, message):
@@ -142,6 +148,11 @@ def test_another_network_than_the_wrapped_one_is_refused(tmp_path):
     other = ReprogrammedClassifier.wrap(small_network(), NAMES, image_size=64).backbone
     with pytest.raises(UserError, match=r"^backbone.image_size: must be 32 for this prompt"):
         load(backbone=other)
+    with pytest.raises(UserError, match=r"^weights: the network is there already"):
+        load(backbone=network, weights="file.pth")
+    named = ReprogrammedClassifier.wrap(network, NAMES, image_size=32, classifier_layer="4")
+    with pytest.raises(UserError, match=r"^backbone.classifier_layer: must be None for this prom"):
+        load(backbone=named.backbone)
     done = run_verb("predict", tmp_path, EXAMPLES, cwd=tmp_path)
     assert done.returncode == 2
 
@@ -161,6 +172,129 @@ def test_ten_prompts_share_one_frozen_network(tmp_path):
         assert torch.equal(again(IMAGES), model(IMAGES))
     answers = [again(IMAGES) for _, again in tasks]
     assert not torch.equal(answers[0], answers[1])
+
+
+def test_a_prompt_goes_to_where_its_network_is(tmp_path):
+    """A device that no machine lacks stands in for a GPU: not run on the real thing."""
+    model = fitted("tiny")
+    model.save_pretrained(tmp_path)
+    shared = model.backbone.to(torch.float64)  # as if moved: what follows it must have followed
+    moved = []
+    places = ReprogrammedClassifier.to
+
+    def spy(self, device):
+        moved.append(device)
+        return places(self, device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReprogrammedClassifier, "to", spy)
+        patch.setattr(
+            ReprogrammedClassifier, "probabilities", lambda self, images: _seen(moved, images)
+        )
+        ReprogrammedClassifier.from_pretrained(tmp_path, backbone=shared)
+    assert moved == [shared.device]
+
+
+def _seen(moved, images):
+    assert moved, "images are shown before the prompt is where its network is"
+    return images
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mean": [1]}, {"std": [0, 0, 0]}, {"mean": "abc"}, {"image_size": 0}]
+)
+def test_a_file_that_says_nonsense_of_a_network_is_answered(tmp_path, wrong):
+    network = small_network()
+    prompt = fitted(network).prompt
+    parts = {**prompt.parts, "backbone": {**prompt.parts["backbone"], **wrong}}
+    write_prompt(replace(prompt, parts=parts), tmp_path / "p.safetensors")
+    with pytest.raises(UserError, match=r"^(backbone\.)?(mean|std|image_size): must be"):
+        ReprogrammedClassifier.from_pretrained(tmp_path / "p.safetensors", backbone=network)
+
+
+def test_a_card_of_a_stranger_is_a_line_of_text(tmp_path):
+    network = small_network()
+    card = {"a\n# b": "1 |\n\n# Heading\n\n[x](https://evil.example)", "n": 3}
+    write_prompt(replace(fitted(network).prompt, card=card), tmp_path / "p.safetensors")
+    model = ReprogrammedClassifier.from_pretrained(tmp_path / "p.safetensors", backbone=network)
+    model.save_pretrained(tmp_path / "mine")
+    text = (tmp_path / "mine/README.md").read_text()
+    assert "\n# Heading" not in text
+    assert "\n# b" not in text
+    assert "[x]" not in text.replace("\\[", "")
+    assert "| n | 3 |" in text
+
+
+def test_a_card_goes_with_the_weights_that_it_was_loaded_with(tmp_path):
+    model = fitted("tiny")
+    model.card = {"test accuracy": 0.5}
+    model.save_pretrained(tmp_path)
+    again = ReprogrammedClassifier.from_pretrained(tmp_path)
+    assert again.prompt.card == {"test accuracy": 0.5}
+    nn.init.zeros_(again.input_transform.pattern)
+    assert again.prompt.card == {}
+    again.card = {"test accuracy": 0.6}
+    assert again.prompt.card == {"test accuracy": 0.6}
+
+
+@pytest.mark.parametrize("card", [{"x": [1]}, {"x": float("nan")}, {"x": float("inf")}, {3: 4}, 5])
+def test_what_is_no_card_is_not_saved(tmp_path, card):
+    model = fitted("tiny")
+    model.card = card
+    with pytest.raises(UserError, match=r"^card: its card must hold texts and finite numbers"):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_that_cannot_be_written_are_a_line(tmp_path, good, monkeypatch):
+    model = fitted("tiny")
+    (tmp_path / "file").write_text("good")
+    for place in (tmp_path / "file", tmp_path / "file/x", "/proc/nope"):
+        with pytest.raises(UserError, match=r"^save_pretrained: cannot be written"):
+            model.save_pretrained(place)
+    with pytest.raises(UserError, match=r"^save_pretrained: is the folder of a run"):
+        model.save_pretrained(good / "runs/good")
+    (tmp_path / "d.pt2").mkdir()
+    with pytest.raises(UserError, match=r"^export: cannot be written"):
+        model.export(tmp_path / "d.pt2")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model.save_pretrained("~/mine")
+    assert ReprogrammedClassifier.from_pretrained("~/mine").class_names == NAMES
+    assert (tmp_path / "mine").is_dir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"^push_to_hub: cannot be pushed"):
+        model.push_to_hub("someone/lamps")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_exports_compute_in_float32(tmp_path, dtype):
+    model = fitted("tiny")
+    images = torch.rand(3, 3, 32, 32)
+    expected = model.probabilities(images)
+    model.to(dtype).export(tmp_path / "m.onnx")
+    loaded = load_model(tmp_path / "m.onnx", torch.device("cpu"))
+    torch.testing.assert_close(loaded.confidences(images), expected, rtol=0.1, atol=0.02)
+
+
+def test_images_of_another_form_are_answered():
+    model = fitted("tiny")
+    for images, what in (
+        ((255 * IMAGES).byte(), "floating-point numbers"),
+        (IMAGES[0], "shape"),
+        (IMAGES[:, :1], "shape"),
+        (IMAGES[..., :16], "shape"),
+        (IMAGES.numpy(), "a tensor"),
+    ):
+        with pytest.raises(UserError, match=rf"^images: must .*{what}"):
+            model.probabilities(images)
+
+
+def test_saving_again_writes_the_card_anew(tmp_path):
+    model = fitted(small_network())
+    for accuracy in (0.5, 0.75):
+        model.card = {"test accuracy": accuracy}
+        model.save_pretrained(tmp_path)
+    assert "| test accuracy | 0.7500 |" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
@@ -314,9 +448,16 @@ def test_a_method_from_outside_is_loaded_by_who_trusts_it(tmp_path):
     load = partial(ReprogrammedClassifier.from_pretrained, tmp_path, backbone=network)
     with pytest.raises(UserError, match=r"^method: the file names a class outside this package"):
         load()
+    assert load(trust=__name__).input_transform.strength == 0.5
     again = load(trust=[__name__])
     assert again.input_transform.strength == 0.5
     assert torch.equal(again(IMAGES), model(IMAGES))
+
+    class Inner(Outside):
+        pass
+
+    with pytest.raises(UserError, match=r"^prompt: a file cannot name the class of its method"):
+        fitted(network, method=Inner).save_pretrained(tmp_path)
     unsayable = fitted(network, method=Outside)
     unsayable.nodes = {"method": {"strength": object()}}
     with pytest.raises(UserError, match=r"a file cannot say what this classifier is built of"):

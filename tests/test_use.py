@@ -237,7 +237,7 @@ def test_predictions_keep_the_order_of_their_input(trained, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
 
     def answers(*places, lines=""):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
         status = answer_of("predict", run, *places, "--format", "json")
         rows = json.loads(capsys.readouterr().out)
         return status, [(Path(row["file"]).name, "classes" in row) for row in rows]
@@ -254,7 +254,7 @@ def test_predictions_keep_the_order_of_their_input(trained, tmp_path, monkeypatc
     assert answers("-", lines=lines) == (1, expected)
     assert answer_of("predict", run, "deep/*.tiff") == 2
     assert "no such file or folder (got 'deep/*.tiff')" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     assert answer_of("predict", run, "-") == 2
     assert "no image files there (got '-')" in capsys.readouterr().err
 

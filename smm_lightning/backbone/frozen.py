@@ -68,6 +68,7 @@ class FrozenBackbone(nn.Module):
         self.std = std
         self.class_names = class_names
         self.channels_last = channels_last
+        self.classifier_layer = classifier_layer
         network.eval().requires_grad_(requires_grad=False)
         self.sha256 = fingerprint(network)  # before folding, whose rounding depends on the machine
         self.parameter_count = sum(weight.numel() for weight in network.parameters())

@@ -6,7 +6,7 @@ A spec is cheap, so a configuration can be checked as a whole before any weights
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 from timm.data import ImageNetInfo
@@ -114,11 +114,17 @@ class BackboneSpec(ABC):
             ("mean", tuple(self.mean), tuple(frozen.mean)),
             ("std", tuple(self.std), tuple(frozen.std)),
             ("source_classes", self.source_classes, len(frozen.class_names)),
+            ("classifier_layer", self.classifier_layer, frozen.classifier_layer),
         ):
             same = ours == given
             problems.require(same, f"backbone.{field_}", f"must be {ours} for this prompt", given)
         problems.raise_if_any()
         return frozen
+
+    @property
+    def of_images(self) -> dict[str, Any]:
+        """What a method must know of the network's input."""
+        return {"image_size": self.image_size, "mean": self.mean, "std": self.std}
 
     def class_names(self) -> list[str]:
         """Names of the source classes: ImageNet-1K's, else their numbers."""

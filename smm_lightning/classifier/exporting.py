@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_export(classifier: "ReprogrammedClassifier", path: Path) -> None:
-    """Images (any B, 3, input_size, input_size) in [0, 1] to target logits, as one program.
+    """Images (any B, 3, input_size, input_size) in [0, 1] to target logits, in float32.
 
     Args:
         classifier: fitted, on any device.
@@ -37,7 +37,7 @@ def write_export(classifier: "ReprogrammedClassifier", path: Path) -> None:
     if not classifier.fitted:
         hint = "refit() gives it one; so does a training."
         raise problem("export", "there is no label mapping or no temperature yet", hint=hint)
-    plain = copy.deepcopy(classifier).cpu().eval()
+    plain = copy.deepcopy(classifier).cpu().float().eval()  # other runtimes lack bfloat16
     use_kernel(plain, fast=False)
     plain.backbone.use_plain_layers()
     write_atomically(path, _WRITERS[path.suffix](plain))

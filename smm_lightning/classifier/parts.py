@@ -60,7 +60,7 @@ class TrustedParts:
     """
 
     def __init__(self, trust: Collection[str] = ()) -> None:
-        self._trust = frozenset(trust)
+        self._trust = frozenset([trust] if isinstance(trust, str) else trust)
 
     def pieces(self, nodes: Mapping[str, Node], **backbone: Any) -> Pieces:
         """Of a classifier, with the weights that its method begins with.
@@ -73,8 +73,7 @@ class TrustedParts:
             UserError: If a part cannot be built.
         """
         spec = self.build("backbone", {**nodes["backbone"], **backbone})
-        of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
-        method = self.build("method", nodes["method"], **of_images)
+        method = self.build("method", nodes["method"], **spec.of_images)
         mapping = partial(self.build, "mapping", nodes["mapping"])
         return Pieces(spec, method, mapping, self._kind("mapping", nodes["mapping"]).reads, nodes)
 
@@ -112,7 +111,9 @@ class TrustedParts:
         target, (room, contract) = str(node.get("_target_")), _CONTRACTS[name]
         place, _, attribute = target.rpartition(".")
         if place != f"smm_lightning.{room}" and place not in self._trust:
-            hint = f"If you trust its author: --trust {place}." if place else ""
+            hint = (
+                f"If you trust its author: --trust {place}, or trust=['{place}']." if place else ""
+            )
             raise problem(name, "the file names a class outside this package", target, hint)
         try:
             module = import_module(place)

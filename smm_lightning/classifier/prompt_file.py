@@ -6,6 +6,7 @@ list of them, or of modules that the user trusts, and numbers for their argument
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from smm_lightning.text import parsed_json
 FORMAT = "smm-lightning prompt 7"
 FILE = "model.safetensors"
 _FACTS = ("parts", "class_names", "backbone_sha256", "card")
+_NO_NUMBERS = (math.inf, -math.inf)
 _PARTS = ("backbone", "method", "mapping", "decoding")
 
 
@@ -48,9 +50,9 @@ class Prompt:
     card: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What a file says beside the weights, as text."""
-        return {"format": FORMAT, **{name: json.dumps(getattr(self, name)) for name in _FACTS}}
+    def facts(self) -> dict[str, Any]:
+        """What a file says beside the weights."""
+        return {name: getattr(self, name) for name in _FACTS}
 
 
 def read_prompt(path: Path) -> Prompt:
@@ -64,8 +66,10 @@ def read_prompt(path: Path) -> Prompt:
         UserError: If the file is missing, damaged, or of another kind.
     """
     if path.is_dir():
-        saved = not (path / "last.ckpt").is_file() and (path / FILE).is_file()
-        path = path / (FILE if saved else "last.ckpt")
+        there = [name for name in ("last.ckpt", FILE) if (path / name).is_file()]
+        if not there:
+            raise problem(str(path), f"holds no last.ckpt of a run and no {FILE}")
+        path = path / there[0]
     if path.suffix == ".safetensors":
         return _from_safetensors(path)
     checkpoint = read_checkpoint(path)
@@ -112,8 +116,8 @@ def _checked(
     problems.require(named, where, f"must name its {', '.join(_PARTS)} with their arguments")
     what = "does not say which frozen weights it was trained for"
     problems.require(isinstance(sha256, str), where, what, sha256)
-    told = isinstance(card, dict) and all(isinstance(v, str | int | float) for v in card.values())
-    problems.require(told, where, "its card must hold texts and numbers")
+    with problems.caught():
+        require_card(card, where)
     for name, value in weights.items():
         finite = not value.is_floating_point() or bool(value.isfinite().all())
         # A temperature that is still to be fitted is NaN.
@@ -124,6 +128,24 @@ def _checked(
         problems.lines = [f"{where}: {line.removeprefix(f'{where}: ')}" for line in problems.lines]
         raise problems.as_error()
     return Prompt(parts, class_names, sha256, weights, card)
+
+
+def require_card(card: Any, where: str) -> None:
+    """A card holds texts and finite numbers by names.
+
+    Args:
+        card: see :class:`Prompt`.
+        where: the file or field, for the message.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    plain = isinstance(card, dict) and all(
+        isinstance(name, str) and isinstance(value, str | int | float) and value not in _NO_NUMBERS
+        for name, value in card.items()
+    )
+    if not plain or any(value != value for value in card.values()):  # noqa: PLR0124 - NaN
+        raise problem(where, "its card must hold texts and finite numbers, by names")
 
 
 def _sha256(facts: Mapping[str, str], weights: Mapping[str, Tensor]) -> str:
@@ -150,8 +172,9 @@ def write_prompt(prompt: Prompt, path: Path, *, half: bool = False) -> None:
         name: (value.half() if half and value.dtype == torch.float32 else value).contiguous()
         for name, value in prompt.weights.items()
     }
-    facts = prompt.facts
-    write_atomically(path, save(weights, {**facts, "sha256": _sha256(facts, weights)}))
+    facts = {name: json.dumps(value) for name, value in prompt.facts.items()}
+    sealed = {"format": FORMAT, **facts, "sha256": _sha256(facts, weights)}
+    write_atomically(path, save(weights, sealed))
 
 
 def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from smm_lightning.backbone import FrozenBackbone
 from smm_lightning.classifier.parts import Pieces
 from smm_lightning.classifier.sharing import Sharing
-from smm_lightning.dataset.batch import checked_batches, checked_names
+from smm_lightning.dataset.batch import checked_batches, checked_names, require_form
 from smm_lightning.errors import problem
 from smm_lightning.mapping import LabelMapping, OverRanks, best_temperature
 from smm_lightning.method import InputTransform
@@ -90,7 +90,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
         backbone = spec.build() if network is None else spec.adopt(network)
         if reads != "logits":
             mapping = label_mapping(inputs=backbone.width(reads), classes=len(names))
-        return cls(transform, backbone, mapping, names, nodes)
+        return cls(transform, backbone, mapping, names, nodes).to(backbone.device)
 
     @classmethod
     def wrap(
@@ -128,7 +128,8 @@ class ReprogrammedClassifier(Sharing, nn.Module):
                 says, else ImageNet's.
             std: likewise.
             classifier_layer: see :class:`FrozenBackbone`.
-            in_place: freeze and change a module itself instead of a copy, which saves memory.
+            in_place: freeze and change a module itself instead of a copy, which saves memory;
+                ``from_pretrained`` then takes the ``backbone`` of what comes out, not the module.
 
         Raises:
             UserError: If a value is out of range, there are too many target classes, or the network
@@ -138,7 +139,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
 
         targets, known = checked_names(class_names), Around(image_size, mean, std, classifier_layer)
         pieces, backbone = pieces_around(network, method, mapping, recipe, known, in_place=in_place)
-        return cls.build(pieces, targets, backbone).to(backbone.device)
+        return cls.build(pieces, targets, backbone)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -257,7 +258,13 @@ class ReprogrammedClassifier(Sharing, nn.Module):
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] to confidences (B, T) that sum to 1, in eval mode."""
+        """Images in [0, 1] to confidences (B, T) that sum to 1, in eval mode.
+
+        Raises:
+            UserError: If images are no tensor (B, 3, input_size, input_size) of floating-point
+                numbers. Their range is not looked at, which would make a GPU wait.
+        """
+        require_form(images, self.input_size)
         was_training = self.training
         self.eval()
         try:

@@ -13,11 +13,18 @@ from typing_extensions import override
 from smm_lightning.backbone import FrozenBackbone
 from smm_lightning.classifier.exporting import write_export
 from smm_lightning.classifier.parts import Pieces, TrustedParts
-from smm_lightning.classifier.prompt_file import FILE, Prompt, read_prompt, write_prompt
+from smm_lightning.classifier.prompt_file import (
+    FILE,
+    Prompt,
+    read_prompt,
+    require_card,
+    write_prompt,
+)
 from smm_lightning.errors import one_line, problem
-from smm_lightning.files import at, write_atomically
-from smm_lightning.text import as_markdown
+from smm_lightning.files import at, write_atomically, writing
+from smm_lightning.text import as_markdown, in_a_line
 
+_MODULES = {"method": "input_transform", "mapping": "label_mapping"}
 _TEMPLATE = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
 
 
@@ -39,6 +46,7 @@ class Sharing(
     class_names: list[str]
     nodes: Mapping[str, Any]
     card: dict[str, Any]
+    _loaded: Prompt | None = None
 
     @classmethod
     def build(
@@ -67,8 +75,23 @@ class Sharing(
             what = "a file cannot say what this classifier is built of"
             hint = "Build it by wrap(), by from_pretrained(), or by a run."
             raise problem("prompt", what, hint=hint)
+        for group in ("method", "mapping"):
+            if "." in type(getattr(self, _MODULES[group])).__qualname__:
+                what = f"a file cannot name the class of its {group}"
+                hint = "Define it at the top of a module, not within a function or class."
+                raise problem("prompt", what, nodes[group].get("_target_"), hint)
         weights = {name: value.detach().cpu() for name, value in module.state_dict().items()}
-        return Prompt(nodes, self.class_names, self.backbone.sha256, weights, dict(self.card))
+        return Prompt(
+            nodes, self.class_names, self.backbone.sha256, weights, self._card_of(weights)
+        )
+
+    def _card_of(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The card, unless it was loaded with other weights than these."""
+        loaded = self._loaded
+        if loaded is None or loaded.card != self.card:
+            return dict(self.card)
+        same = all(torch.equal(weights[k].float(), v.float()) for k, v in loaded.weights.items())
+        return dict(self.card) if same else {}
 
     @classmethod
     def from_prompt(
@@ -79,15 +102,20 @@ class Sharing(
         weights: str | None = None,
         trust: Collection[str] = (),
     ) -> Self:
-        """The classifier, in eval mode; arguments as of :meth:`from_pretrained`."""
-        classifier: Any = cls.before_training(
-            prompt, backbone=backbone, weights=weights, trust=trust
-        )
+        """The classifier, in eval mode; arguments as of :meth:`from_pretrained`.
+
+        Raises:
+            UserError: See :meth:`before_training`; or if what was learned does not fit or answers
+                with NaN.
+        """
+        given: dict[str, Any] = {"backbone": backbone, "weights": weights, "trust": trust}
+        classifier: Any = cls.before_training(prompt, **given)
         load_learned(classifier, prompt.weights)
-        size, device = classifier.input_size, classifier.backbone.device
+        size = classifier.input_size
         if not classifier.probabilities(torch.full((1, 3, size, size), 0.5)).isfinite().all():
             raise problem("prompt", "its answers are NaN", hint="The file is damaged.")
-        kept: Self = classifier.eval().to(device)
+        classifier._loaded = prompt
+        kept: Self = classifier.eval()
         return kept
 
     @classmethod
@@ -104,6 +132,8 @@ class Sharing(
         Raises:
             UserError: If a part cannot be built, or the frozen weights are others than in training.
         """
+        if backbone is not None and weights is not None:
+            raise problem("weights", "the network is there already, with its weights", weights)
         others = {"weights": weights} if weights else {}
         pieces = TrustedParts(trust).pieces(prompt.parts, **others)
         classifier = cls.build(pieces, prompt.class_names, backbone)
@@ -123,11 +153,7 @@ class Sharing(
         backbone: nn.Module | None = None,
         weights: str | None = None,
         trust: Collection[str] = (),
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        token: str | bool | None = None,
+        **hub: Any,
     ) -> Self:
         """A trained classifier, in eval mode, from files that run no code.
 
@@ -135,29 +161,17 @@ class Sharing(
             source: a ``.safetensors`` file, a checkpoint, the folder of a run or of
                 ``save_pretrained``, or the name of a repository on the hub.
             backbone: the frozen network, instead of loading it: that of another classifier
-                (``other.backbone``), which both then share, or the network that was wrapped.
+                (``other.backbone``), which both then share, and which ``to`` moves for both; or the
+                network that was wrapped.
             weights: a local file of the frozen weights, instead of their usual source.
             trust: see :class:`TrustedParts`.
-            revision: of the repository on the hub.
-            cache_dir: for what is fetched from there.
-            force_download: fetch it again.
-            local_files_only: use what was fetched before.
-            token: of the hub.
+            hub: ``revision``, ``cache_dir``, ``token``, ... of ``huggingface_hub.hf_hub_download``.
 
         Raises:
             UserError: If it is missing or damaged, or the frozen network is another one.
         """
-        return cls._from_pretrained(
-            model_id=str(source),
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-            backbone=backbone,
-            weights=weights,
-            trust=trust,
-        )
+        given: dict[str, Any] = {"backbone": backbone, "weights": weights, "trust": trust}
+        return cls._from_pretrained(model_id=str(source), **given, **hub)
 
     @classmethod
     @override
@@ -176,13 +190,50 @@ class Sharing(
         return cls.from_prompt(read_prompt(path), backbone=backbone, weights=weights, trust=trust)
 
     @override
+    def save_pretrained(self, save_directory: str | Path, **more: Any) -> str | None:
+        """Write what was learned and a model card into a folder.
+
+        Args:
+            save_directory: the folder; what was saved there before is replaced.
+            more: as of ``huggingface_hub.ModelHubMixin.save_pretrained``; ``model_card_kwargs`` are
+                further lines of the card.
+
+        Raises:
+            UserError: If nothing was fitted yet, a file could not say what this is built of, or the
+                folder cannot be written.
+        """
+        folder = at(save_directory)
+        if (folder / "last.ckpt").exists():
+            what, hint = "is the folder of a run, which has weights of its own", "Use another one."
+            raise problem("save_pretrained", what, str(folder), hint)
+        require_card(self.card, "card")
+        _ = self.prompt  # before a folder is made
+        with writing("save_pretrained", folder):
+            address: str | None = super().save_pretrained(folder, **more)
+        return address
+
+    @override
+    def push_to_hub(self, repo_id: str, **more: Any) -> str:
+        """Save into a repository on the hub; arguments as of ``huggingface_hub.ModelHubMixin``.
+
+        Raises:
+            UserError: If the hub refuses it or is not reached.
+        """
+        try:
+            address: str = super().push_to_hub(repo_id, **more)
+        except (OSError, ValueError) as error:  # of the hub's many, and of httpx
+            what = f"cannot be pushed ({one_line(error)[:200]})"
+            raise problem("push_to_hub", what, repo_id) from error
+        return address
+
+    @override
     def _save_pretrained(self, save_directory: Path) -> None:
         prompt = self.prompt
         write_prompt(prompt, save_directory / FILE)
         # For people and the hub, which counts by it who fetches; from_pretrained reads the other.
-        facts = {"parts": prompt.parts, "class_names": prompt.class_names}
-        told = {**facts, "backbone_sha256": prompt.backbone_sha256, "card": prompt.card}
-        write_atomically(save_directory / "config.json", json.dumps(told, indent=2).encode())
+        told = json.dumps(prompt.facts, indent=2)
+        write_atomically(save_directory / "config.json", told.encode())
+        (save_directory / "README.md").unlink(missing_ok=True)  # of what was saved here before
 
     @override
     def generate_model_card(self, *_: Any, **more: Any) -> ModelCard:
@@ -196,7 +247,7 @@ class Sharing(
         classes = {k: str(node.get("_target_")).rpartition(".")[2] for k, node in kinds.items()}
         chosen = [kinds["backbone"].get(name) for name in ("model", "depth")]
         network = " ".join([classes["backbone"], *(str(one) for one in chosen if one)])
-        lines = {**self.card, **more}
+        lines = {**self.prompt.card, **more}
         card: ModelCard = ModelCard.from_template(
             self._hub_mixin_info.model_card_data,
             template_str=self._hub_mixin_info.model_card_template,
@@ -208,7 +259,7 @@ class Sharing(
             image_size=self.backbone.image_size,
             input_size=module.input_size,
             sha256=self.backbone.sha256,
-            lines={as_markdown(str(k)): as_markdown(_shown(v)) for k, v in lines.items()},
+            lines={as_markdown(_shown(k)): as_markdown(_shown(v)) for k, v in lines.items()},
         )
         return card
 
@@ -216,11 +267,12 @@ class Sharing(
         """Write the whole classifier: ``.pt2`` needs PyTorch alone, ``.onnx`` any other runtime.
 
         Raises:
-            UserError: If the ending is another one, or packages are missing.
-            OSError: If the file cannot be written.
+            UserError: If the ending is another one, packages are missing, or the file cannot be
+                written.
         """
         module: Any = self
-        write_export(module, at(path))
+        with writing("export", at(path)):
+            write_export(module, at(path))
 
     def print_trainable_parameters(self) -> None:
         """How many numbers are trained, and how many there are, in the words of peft."""
@@ -234,7 +286,7 @@ class Sharing(
 
 
 def _shown(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else in_a_line(value)
 
 
 def _fetched(repository: str, **hub: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Any method and mapping around a network that the user hands over."""
+"""Any method and mapping around a network, which has a name or is handed over."""
 
 import copy
 import inspect
@@ -25,7 +25,6 @@ from smm_lightning.backbone import (
 )
 from smm_lightning.classifier.parts import Pieces
 from smm_lightning.dataset import Decoding
-from smm_lightning.dataset.batch import check_normalization
 from smm_lightning.errors import Problems, closest, problem
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
@@ -99,28 +98,29 @@ def pieces_around(
     Raises:
         UserError: See there.
     """
-    choices: dict[str, Any] = {"method": method, "mapping": mapping}
     if isinstance(network, str | Mapping):
-        choices["backbone"] = network
-        chosen = _chosen(choices, recipe, known.image_size)
-        backbone = chosen["backbone"]._replace(values={**chosen["backbone"].values, **known.given})
-        spec: BackboneSpec = backbone.built("backbone")
-        frozen, node = spec.build(), backbone.node
+        if known.mean is not None or known.std is not None:
+            raise problem(
+                "mean, std", "are known of a network with a name", known.mean or known.std
+            )
+        chosen = _chosen({"backbone": network}, recipe)["backbone"]
+        chosen = chosen._replace(values={**chosen.values, **known.given})
+        spec: BackboneSpec = chosen.built("backbone")
+        frozen, node = spec.build(), chosen.node
     else:
         spec, frozen = _adopted(network, known, in_place=in_place)
-        chosen = _chosen(choices, recipe, spec.image_size)
         facts = ("source_classes", "image_size", "mean", "std", "classifier_layer")
         node = {name: getattr(spec, name) for name in facts}
         node["_target_"] = "smm_lightning.backbone.OwnNetwork"
-    of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
+    parts = _chosen({"method": method, "mapping": mapping}, recipe, spec.image_size)
     nodes = {
         "backbone": node,
-        **{group: chosen[group].node for group in ("method", "mapping")},
+        **{group: part.node for group, part in parts.items()},
         "decoding": asdict(Decoding()),
     }
-    transform = chosen["method"].built("method", **of_images)
-    label_mapping = partial(chosen["mapping"].built, "mapping")
-    return Pieces(spec, transform, label_mapping, chosen["mapping"].kind.reads, nodes), frozen
+    transform = parts["method"].built("method", **spec.of_images)
+    label_mapping = partial(parts["mapping"].built, "mapping")
+    return Pieces(spec, transform, label_mapping, parts["mapping"].kind.reads, nodes), frozen
 
 
 def _adopted(
@@ -130,20 +130,27 @@ def _adopted(
     is_module = isinstance(network, nn.Module)
     usual = (usual_input(network) if is_module else None) or _USUAL
     facts: dict[str, Any] = {**usual._asdict(), **known.given}
-    check_normalization(facts["mean"], facts["std"])
     own = copy.deepcopy(network) if is_module and not in_place else network
     classifier, sources = as_classifier(own, facts["image_size"])
-    facts |= {"mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
     spec = OwnNetwork(source_classes=sources, **facts)
     return spec, spec.freeze(classifier, source_names(own, sources))
 
 
-def _chosen(choices: Mapping[str, Any], recipe: str, size: int | None) -> dict[str, _Chosen]:
-    """Classes and values, from the configuration where a name is given."""
+def _chosen(
+    choices: Mapping[str, Choice], recipe: str, size: int | None = None
+) -> dict[str, _Chosen]:
+    """Classes and values, from the configuration where a name is given.
+
+    Raises:
+        UserError: If a choice is none.
+    """
     words = [f"recipe={_known('recipe', recipe)}"]
     for group, choice in choices.items():
         if isinstance(choice, str | Mapping):
-            name = choice if isinstance(choice, str) else choice.get("name")
+            fields = {} if isinstance(choice, str) else dict(choice)
+            name = fields.pop("name", None) if fields else choice
+            if wrong := [f for f in fields if not isinstance(f, str) or f.startswith("_")]:
+                raise problem(group, "takes fields of its class beside its name", wrong[0])
             words.append(f"{group}={_known(group, name)}")
     if size is not None:  # of the images that pad puts into its frame
         words.append(f"dataset.native_size={max(1, size // 2)}")

@@ -79,11 +79,11 @@ def pair_of(batch: Any) -> tuple[Any, Any]:
     raise problem("batches", what, type(batch).__name__)
 
 
-def checked_images(images: Any, size: int) -> Tensor:
-    """The images, if the classifier takes them.
+def require_form(images: Any, size: int) -> None:
+    """Images that a classifier takes have a shape and a kind.
 
     Raises:
-        UserError: If they have another shape, are no floating-point numbers or lie outside [0, 1].
+        UserError: If they are no tensor (B, 3, size, size) of floating-point numbers.
     """
     if not isinstance(images, Tensor):
         raise problem("images", "must be a tensor", type(images).__name__)
@@ -92,6 +92,16 @@ def checked_images(images: Any, size: int) -> Tensor:
     if not images.is_floating_point():
         hint = "Divide by 255: images.float() / 255."
         raise problem("images", "must be floating-point numbers in [0, 1]", images.dtype, hint)
+
+
+def checked_images(images: Any, size: int) -> Tensor:
+    """The images, if the classifier takes them.
+
+    Raises:
+        UserError: If they have another form, or lie outside [0, 1].
+    """
+    require_form(images, size)
+    assert isinstance(images, Tensor)
     low, high = images.aminmax() if images.numel() else (images.new_zeros(()), images.new_ones(()))
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also where one is not a number
         hint = "The classifier normalises them itself."
@@ -151,17 +161,3 @@ def checked_names(class_names: Any) -> list[str]:
         what = "are the same but for the form of their Unicode characters"
         raise problem("class_names", what, ", ".join(map(repr, alike)))
     return names
-
-
-def check_normalization(mean: Any, std: Any) -> None:
-    """Mean and standard deviation of a network's training images, for images in [0, 1].
-
-    Raises:
-        UserError: If they are not three finite numbers each, of that range.
-    """
-    for field, values, least in (("mean", mean, -1.0), ("std", std, 1e-3)):
-        numbers = list(values) if isinstance(values, Iterable) else []
-        real = all(isinstance(number, int | float) for number in numbers)
-        if len(numbers) != 3 or not real or not all(least <= n <= 1 for n in numbers):  # noqa: PLR2004
-            hint = "Numbers for images of 0 to 255 are to be divided by 255."
-            raise problem(field, "must be three numbers, for images in [0, 1]", values, hint)

@@ -348,6 +348,7 @@ class ImageDataModule(L.LightningDataModule):
             "dataset.batch_size",
             f"is larger than the {len(train)} training images",
             self.batch_size,
+            f"Use dataset.batch_size={max(1, len(train) // 4)}, say.",
         )
         if problems.lines:
             self._caches = {}

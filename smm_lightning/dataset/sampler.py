@@ -23,12 +23,12 @@ class BatchIndices(NamedTuple):
     loss_weight: float
 
 
+# A SequentialSampler only so that Lightning leaves it as it is under overfit_batches.
 class DeterministicBatchSampler(SequentialSampler):
     """Batches of positions in an order that is a pure function of (seed, epoch).
 
     ``batch_size`` counts the samples of a step over all ranks: rank r takes every world-th sample
     of the batch, beginning with r. So the steps hold the same samples for any number of ranks.
-    Lightning leaves what is sequential as it is, also under ``overfit_batches``.
 
     Args:
         length: number of samples.

@@ -41,7 +41,7 @@ def main() -> None:
     if options.what is None:
         raise UserError("figures: name a run, a folder of runs, or a file of conf/experiment.")
     keep_freed_memory()
-    of_data = "=" in options.what
+    of_data = "=" in options.what and not at(options.what).exists()
     chosen = _chosen(options.only, of_data=of_data)
     if options.limit < 1:
         raise problem("--limit", "must be at least 1", options.limit)

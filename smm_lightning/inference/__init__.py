@@ -1,1 +1,1 @@
-"""What was trained, at work: prompt files, predictions, exports."""
+"""Commands that use what was trained: predictions, exports."""

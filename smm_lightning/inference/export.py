@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smm_lightning.classifier import ReprogrammedClassifier, read_prompt, write_prompt
 from smm_lightning.errors import problem
-from smm_lightning.files import writing
+from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_options
 
 NAMES = {
@@ -35,11 +35,11 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     folder = options.source if options.source.is_dir() else options.source.parent
-    output = options.output or folder / NAMES[options.format]
+    output = at(options.output or folder / NAMES[options.format])
     if options.half and options.format != "prompt":
         raise problem("--half", "is for --format prompt", options.format)
-    if output.suffix != Path(NAMES[options.format]).suffix:
-        ending = Path(NAMES[options.format]).suffix or "the name of a folder"
+    ending = Path(NAMES[options.format]).suffix
+    if ending and output.suffix != ending:
         raise problem("--output", f"must end with {ending}", str(output))
     prompt = read_prompt(options.source)
     with writing("--output", output):

@@ -2,14 +2,16 @@
 
 The model is a checkpoint, the folder of a run or of ``save_pretrained``, or a file of ``smm
 export`` (.safetensors, .pt2, .onnx). Rows come in the order of the images: files and folders as
-they were named, a pattern such as 'photos/**/*.jpg' sorted, and with - a row for every line of the
-standard input. Files that cannot be read are named and left out; the exit status is then 1.
+they were named, a pattern such as 'photos/**/*.jpg' sorted, and with - the lines of the standard
+input, each as often as it stands there. Files that cannot be read are named and left out; the exit
+status is then 1.
 """
 
 import argparse
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from glob import glob, has_magic
@@ -191,7 +193,8 @@ def files_of(places: Sequence[Path]) -> ImagePaths:
     walker, paths = Walker(), ImagePaths()
     for place in _expanded(places):
         if str(place) == "-":
-            paths.images += [Path(line) for line in sys.stdin.read().splitlines() if line]
+            lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")  # names are bytes
+            paths.images += [Path(line.removesuffix("\r")) for line in lines if line]
         elif not place.exists():
             raise problem("images", "no such file or folder", str(place))
         elif place.is_dir():

@@ -19,10 +19,10 @@ from smm_lightning.text import in_a_line
 
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
 STATE = "state.json"
-_LOCK = ".lock"
+LOCK = ".lock"
 _PATIENCE_S = 10  # readers of a killed run notice within five seconds, and hold its lock until then
 # What a run leaves that never began.
-NEVER_BEGAN = {".hydra", "train.log", STATE, _LOCK}
+NEVER_BEGAN = {".hydra", "train.log", STATE, LOCK}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RunFolder:
             UserError: If another process is working in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / _LOCK)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=_PATIENCE_S)
         except Timeout:
@@ -156,14 +156,14 @@ class RunFolder:
             self.path.rmdir()
 
     def _is_locked(self) -> bool:
-        if not (self.path / _LOCK).exists():
+        if not (self.path / LOCK).exists():
             return False
         try:
             import fcntl
         except ImportError:  # Windows, where looking at a lock means taking it
-            return _is_taken(FileLock(self.path / _LOCK))
+            return _is_taken(FileLock(self.path / LOCK))
         try:
-            with (self.path / _LOCK).open() as file:
+            with (self.path / LOCK).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True

@@ -229,8 +229,7 @@ def _instantiated(node: Any, field: str, kind: type, **passed: Any) -> Any:
 
 
 def _method_for(spec: BackboneSpec, node: Node) -> InputTransform:
-    of_images = {"image_size": spec.image_size, "mean": spec.mean, "std": spec.std}
-    return cast("InputTransform", build(node, "method", **of_images))
+    return cast("InputTransform", build(node, "method", **spec.of_images))
 
 
 def _data_for(method: InputTransform | None, node: Node) -> ImageDataModule:

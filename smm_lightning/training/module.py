@@ -5,7 +5,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -101,11 +102,13 @@ class ReprogrammingModule(L.LightningModule):
         if self.trainer.global_step and not self.classifier.fitted:
             raise problem("ckpt_path", "has no label mapping", hint="force=true begins anew.")
         take_over(self.trainer.optimizers[0], self.lr_schedulers(), self._settings)
+        if self.trainer.ckpt_path and any(map(_has_stopped, self.trainer.callbacks)):  # type: ignore[attr-defined]
+            self.print("EarlyStopping had ended this training; without it, it would go on.")
+            self.trainer.should_stop = True  # which Lightning forgets
 
     @override
     def on_train_epoch_start(self) -> None:
         """Take the mapping anew, where it asks for that."""
-        # A checkpoint of the end of an epoch still holds its sums.
         self.metrics.reset("train")  # sums of a checkpoint of the last epoch's end
         self._refresh.begin_epoch(
             self.current_epoch,
@@ -174,7 +177,6 @@ class ReprogrammingModule(L.LightningModule):
         checkpoint.update(self.provenance.noted(self.classifier, self.how))
         checkpoint["mapping"] = self._refresh.state(self._over_ranks)
         checkpoint["sums"] = self.metrics.sums("train", self._over_ranks)
-        checkpoint["should_stop"] = self.trainer.should_stop  # which Lightning forgets
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -187,11 +189,6 @@ class ReprogrammingModule(L.LightningModule):
         schedules = checkpoint.get("lr_schedulers") or []
         if any(callable(getattr(LRScheduler, name, None)) for state in schedules for name in state):
             raise problem("ckpt_path", "its schedule would replace methods")
-        callbacks = () if self._trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
-        early = any(isinstance(each, EarlyStopping) for each in callbacks)
-        if checkpoint.get("should_stop") and early:
-            print("EarlyStopping had ended this training; without that callback it goes on.")
-            self.trainer.should_stop = True
         # What is stored is the sum over all ranks.
         leads = self._trainer is None or self.trainer.is_global_zero
         self._refresh.load(checkpoint["mapping"], leads=leads)
@@ -225,3 +222,9 @@ class ReprogrammingModule(L.LightningModule):
         # A copy: some strategies reduce in place, and every rank would then hold the sum.
         summed: Tensor = self.trainer.strategy.reduce(statistics.clone(), reduce_op="sum")
         return summed
+
+
+def _has_stopped(callback: Callback) -> bool:
+    """Whether a callback ended the training that a checkpoint is of."""
+    stopped = getattr(callback, "stopping_reason", EarlyStoppingReason.NOT_STOPPED)
+    return stopped is not EarlyStoppingReason.NOT_STOPPED

@@ -54,14 +54,16 @@ _REFUSED = {
     **dict.fromkeys(("callbacks", "logger"), "Use the group of that name."),
     **dict.fromkeys(
         (
-            *("plugins", "enable_progress_bar", "enable_checkpointing", "use_distributed_sampler"),
-            *(
-                "num_sanity_val_steps",
-                "reload_dataloaders_every_n_epochs",
-                "min_epochs",
-                "min_steps",
-            ),
-            *("default_root_dir", "barebones"),
+            "barebones",
+            "default_root_dir",
+            "enable_checkpointing",
+            "enable_progress_bar",
+            "min_epochs",
+            "min_steps",
+            "num_sanity_val_steps",
+            "plugins",
+            "reload_dataloaders_every_n_epochs",
+            "use_distributed_sampler",
         ),
         "A run sets it itself.",
     ),
@@ -101,7 +103,7 @@ class Settings:
         limit_train_batches: of an epoch, a number or a share.
         limit_val_batches: likewise of the tests after epochs.
         limit_test_batches: likewise of the last test.
-        overfit_batches: train and test on the same so many batches in every epoch.
+        overfit_batches: train on the same n batches in every epoch, and test on n.
         fast_dev_run: one batch (or so many) of everything, and nothing is written.
         max_time: ``DD:HH:MM:SS`` after which training ends.
         gradient_clip_val: largest norm (or value) of the gradients.

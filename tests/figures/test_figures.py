@@ -378,7 +378,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
     monkeypatch.delenv("DISPLAY", raising=False)
     command.main()
     made = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(made) == 4 + 3 * 4
+    assert len([path for path in made if path.stem != "before_after"]) == 4 + 3 * 4
     for path in made:
         assert path.with_suffix(".pdf").exists()
         assert path.with_suffix(".csv").exists() or path.with_suffix(".npz").exists()
@@ -395,7 +395,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["smok"], r"experiment: unknown"),
-        (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: batch, conf"),
+        (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: batch, before"),
         (["smoke", "--limit", "0"], r"--limit: must be at least 1"),
         (["smoke", "--images", "a"], r"--images: must be numbers"),
         (["smoke", "paths.root=nowhere"], r"figures: no run of smoke is finished"),
@@ -437,5 +437,8 @@ def test_figures_of_images_and_of_runs_are_told_apart(tmp_path, runs, capfd):
     assert "--only: is drawn of runs (got 'confusion')" in capfd.readouterr().err
     assert answer_of("figures", runs[0].folder, "--only", "batch") == 2
     assert "Use dataset=<name>." in capfd.readouterr().err
+    shutil.copytree(runs[0].folder, tmp_path / "seed=0")
+    assert answer_of("figures", tmp_path / "seed=0", "--only", "mapping") == 0
+    capfd.readouterr()
     assert answer_of("figures", "dataset=digit") == 2
     assert "Did you mean 'digits'" in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,9 @@ from smm_lightning.report.page import page
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.tables import Layout, tables_of
 from smm_lightning.run.recorded import read_table, record
+from smm_lightning.run.result import load_result
 from smm_lightning.text import csv_cell, from_csv_cell, in_a_line, parsed_json
+from tests.hostile import answer_of
 from tests.report.made_up import result, run
 
 NAMES = (
@@ -127,3 +130,15 @@ def test_json_of_others_is_refused_before_it_is_used():
     for text in ("[" * 102 + "]" * 102, "[" * 10**5, "NaN", "[Infinity]", "", "{", "9" * 5000):
         with pytest.raises(ValueError, match=r"\w"):
             parsed_json(text)
+
+
+def test_a_result_with_names_that_are_no_unicode_is_read(good, tmp_path, capfd):
+    """Folders of classes whose names no encoding knows."""
+    folder = tmp_path / "runs/strange"
+    folder.mkdir(parents=True)
+    content = json.loads((good / "runs/good/result.json").read_text())
+    content["class_names"][0] = content["mapping"][0]["target"] = "caf\udce9"
+    (folder / "result.json").write_text(json.dumps(content))
+    assert load_result(folder)["class_names"][0] == "caf\udce9"
+    assert answer_of("report", tmp_path / "runs") == 0
+    assert "Test accuracy" in capfd.readouterr().out
