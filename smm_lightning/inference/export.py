@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from smm_lightning.classifier import ReprogrammedClassifier, read_prompt, write_prompt
+from smm_lightning.classifier.exporting import write_export
 from smm_lightning.errors import problem
 from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_options
@@ -51,6 +52,6 @@ def main() -> None:
             if options.format == "folder":
                 classifier.save_pretrained(output)
             else:
-                classifier.export(output)
+                write_export(classifier, output)
     written = output.iterdir() if output.is_dir() else [output]
     print(f"{output} ({sum(file.stat().st_size for file in written) / 1e6:.2f} MB)")
