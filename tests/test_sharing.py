@@ -148,6 +148,8 @@ def test_another_network_than_the_wrapped_one_is_refused(tmp_path):
     other = ReprogrammedClassifier.wrap(small_network(), NAMES, image_size=64).backbone
     with pytest.raises(UserError, match=r"^backbone.image_size: must be 32 for this prompt"):
         load(backbone=other)
+    with pytest.raises(UserError, match=r"^from_pretrained: takes no such argument .*'backbon'"):
+        load(backbon=network)
     with pytest.raises(UserError, match=r"^weights: the network is there already"):
         load(backbone=network, weights="file.pth")
     named = ReprogrammedClassifier.wrap(network, NAMES, image_size=32, classifier_layer="4")

@@ -1,5 +1,6 @@
 """A classifier in files and on the Hugging Face hub, and back."""
 
+import inspect
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from smm_lightning.files import at, write_atomically, writing
 from smm_lightning.text import as_markdown, in_a_line
 
 _MODULES = {"method": "input_transform", "mapping": "label_mapping"}
+_OF_HUB = inspect.signature(hf_hub_download).parameters.keys()
 _TEMPLATE = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
 
 
@@ -94,22 +96,18 @@ class Sharing(
         return dict(self.card) if same else {}
 
     @classmethod
-    def from_prompt(
-        cls,
-        prompt: Prompt,
-        *,
-        backbone: nn.Module | None = None,
-        weights: str | None = None,
-        trust: Collection[str] = (),
-    ) -> Self:
-        """The classifier, in eval mode; arguments as of :meth:`from_pretrained`.
+    def from_prompt(cls, prompt: Prompt, **options: Any) -> Self:
+        """The classifier, in eval mode.
+
+        Args:
+            prompt: what was learned.
+            options: ``backbone``, ``weights`` and ``trust`` of :meth:`from_pretrained`.
 
         Raises:
             UserError: See :meth:`before_training`; or if what was learned does not fit or answers
                 with NaN.
         """
-        given: dict[str, Any] = {"backbone": backbone, "weights": weights, "trust": trust}
-        classifier: Any = cls.before_training(prompt, **given)
+        classifier: Any = cls.before_training(prompt, **options)
         load_learned(classifier, prompt.weights)
         size = classifier.input_size
         if not classifier.probabilities(torch.full((1, 3, size, size), 0.5)).isfinite().all():
@@ -170,6 +168,8 @@ class Sharing(
         Raises:
             UserError: If it is missing or damaged, or the frozen network is another one.
         """
+        if unknown := hub.keys() - _OF_HUB:  # which nobody would look at where nothing is fetched
+            raise problem("from_pretrained", "takes no such argument", sorted(unknown)[0])
         given: dict[str, Any] = {"backbone": backbone, "weights": weights, "trust": trust}
         return cls._from_pretrained(model_id=str(source), **given, **hub)
 
