@@ -14,6 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
+    EarlyStopping,
     EMAWeightAveraging,
     ProgressBar,
     StochasticWeightAveraging,
@@ -172,6 +173,32 @@ def test_ema_of_lightning_in_a_trainer_of_ones_own(tmp_path):
     trainer.fit(module, loader(shuffle=True), loader())
     assert module.classifier.fitted
     assert trainer.callback_metrics["val/acc"] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({"gradient_clip_val": 1.0}, 3),
+        ({"accumulate_grad_batches": 2}, 3),
+        ({"overfit_batches": 2}, 3),
+        ({"fast_dev_run": 2}, 1),
+        ({"profiler": "simple"}, 3),
+        ({"max_steps": 5}, 2),
+        ({"callbacks": [EarlyStopping("val/acc", mode="min", min_delta=1, patience=1)]}, 2),
+    ],
+)
+def test_habits_in_a_trainer_of_ones_own(tmp_path, options, epochs):
+    torch.manual_seed(0)
+    module, callbacks = module_of(), options.get("callbacks", [])
+    others = {name: value for name, value in options.items() if name != "callbacks"}
+    trainer = quiet_trainer(tmp_path, *callbacks, max_epochs=3, **others)
+    trainer.fit(module, loader(shuffle=True), loader())
+    assert trainer.fit_loop.epoch_progress.current.started == epochs
+    assert module.classifier.fitted
+    assert 0 <= trainer.callback_metrics["val/acc"] <= 1
+    assert module.classifier.input_transform.pattern.any()  # which began as zeros
 
 
 @pytest.mark.filterwarnings("ignore:Swapping scheduler")

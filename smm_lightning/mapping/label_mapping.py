@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
+
+from smm_lightning.device import at_least_float32
 
 Refresh = Literal["never", "once", "epoch", "running"]
 Reads = Literal["logits", "features"]
@@ -88,6 +91,12 @@ class LabelMapping(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
         return {"mapping": list(self.parameters())}
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keep weights in float32 or better, whatever the precision of the frozen network."""
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def refit(self, over_ranks: OverRanks = lambda statistics: statistics) -> float:
         """Take the mapping from the statistics, and end the count.

@@ -121,3 +121,23 @@ def learning_rates(lr, decay, milestones, epochs):
             lr *= decay
         rates.append(lr)
     return rates
+
+
+def bayesian_mapping(logits, targets, classes, smoothing=1.0, top=None):
+    """BLM, and BLM+ with ``top``: sample by sample, class by class."""
+    d = np.zeros((logits.shape[1], classes))
+    for row, t in zip(logits.astype(np.float64), targets, strict=True):
+        if top is None:
+            d[np.flatnonzero(row == row.max())[0], t] += 1
+            continue
+        mass = np.exp(row - row.max())
+        mass /= mass.sum()
+        for s in sorted(range(len(row)), key=lambda s: (-mass[s], s))[:top]:
+            d[s, t] += mass[s]
+    weights = np.zeros_like(d)
+    for s in range(len(d)):
+        weights[s] = d[s] / (d[s].sum() + smoothing)
+    for t in range(classes):
+        if weights[:, t].sum() > 0:
+            weights[:, t] /= weights[:, t].sum()
+    return weights
