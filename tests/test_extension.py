@@ -217,7 +217,7 @@ def test_they_predict_and_export_for_who_trusts_them(place, mapping):
     refused = run_verb("predict", prompt, image, cwd=place, **path)
     assert refused.returncode == 2
     what = "method: the file names a class outside this package (got 'corner.CornerPrompt')"
-    assert f"error: {what}. If you trust its author: --trust corner." in refused.stderr
+    assert f"error: {what}. If you trust its author: --trust corner" in refused.stderr
     trust = ("--trust", "corner", "--trust", mapping)
     lost = run_verb("predict", prompt, image, *trust, cwd=place)
     assert "its module cannot be imported" in lost.stderr

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -242,10 +243,14 @@ def test_callbacks_and_loggers_of_ones_own_from_a_config_dir(tmp_path):
 
 
 def test_in_a_notebook_there_is_a_bar_and_a_cell_run_twice_leaves_no_state(composed, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     trainer = make_trainer(callbacks=[], loggers=[], network_precision="32-true", accelerator="cpu")
     assert isinstance(trainer.progress_bar_callback, ProgressBar)
     cell = composed(*SMALL, "epochs=1", "force=true")
+    shell.config.clear()  # IPython on a terminal, or imported by something else
+    trainer = make_trainer(callbacks=[], loggers=[], network_precision="32-true", accelerator="cpu")
+    assert trainer.progress_bar_callback is None
     before = state()
     first = train(cell)
     assert state() == before
@@ -257,11 +262,19 @@ def test_in_a_notebook_there_is_a_bar_and_a_cell_run_twice_leaves_no_state(compo
     assert read["test/acc_last"] == first["test/acc_last"]
 
 
+# Noted by pytest, by PyTorch when it first looks for devices, by scikit-learn when it is imported.
+OF_OTHERS = (
+    "PYTEST_CURRENT_TEST",
+    *("TORCHINDUCTOR_CACHE_DIR", "PYTORCH_NVML_BASED_CUDA_CHECK"),
+    *("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"),
+)
+
+
 def state():
     """What a training may leave in a process that lives on."""
     signals = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     return {
-        "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
+        "environment": {k: v for k, v in os.environ.items() if k not in OF_OTHERS},
         "signals": signals,
         "threads": torch.get_num_threads(),
         "folder": Path.cwd(),

@@ -42,8 +42,11 @@ def choices(group):
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("mapping", choices("mapping"))
-@pytest.mark.parametrize("method", choices("method"))
+PAIRS = [(method, "ilm") for method in choices("method")]
+PAIRS += [("smm", mapping) for mapping in choices("mapping")]
+
+
+@pytest.mark.parametrize(("method", "mapping"), PAIRS)
 def test_every_method_and_mapping_is_wrapped_by_name_saved_and_loaded(tmp_path, method, mapping):
     network = small_network()
     model = fitted(network, method=method, mapping=mapping)

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -75,7 +74,7 @@ class TrainedRun:
     @torch.inference_mode(mode=False)  # weights are replaced later
     def _states(self) -> tuple[ReprogrammedClassifier, dict[str, Tensor], dict[str, Tensor]]:
         """The classifier, in eval mode, and its weights before and after training."""
-        L.seed_everything(self.result["seed"], verbose=False)  # as a run does before it begins
+        torch.manual_seed(self.result["seed"])  # as a run does before it begins
         prompt = self._prompt
         classifier = ReprogrammedClassifier.before_training(prompt, trust=self._trust)
         before = {name: value.clone() for name, value in classifier.state_dict().items()}

@@ -1,5 +1,6 @@
 """From a composed configuration to built parts, in the order in which data flows."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -101,7 +103,9 @@ def plan(cfg: DictConfig) -> Plan:
     require_configuration(cfg)
     problems = Problems()
     # Before any part is built: the mask generator begins with random weights.
-    L.seed_everything(cfg.seed, verbose=False)
+    # Not by Lightning's seed_everything, which leaves variables in the environment.
+    for draws in (torch.manual_seed, np.random.seed, random.seed):
+        draws(cfg.seed)
     spec = method = data = training = None
     with problems.caught():
         spec = build(cfg.backbone, "backbone")

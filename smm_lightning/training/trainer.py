@@ -256,7 +256,8 @@ def _check(settings: Settings, others: dict[str, Any], callbacks: Sequence[Callb
 
 def _progress_bar() -> list[ProgressBar]:
     """On a terminal and in a notebook one bar, elsewhere none."""
-    if "ipykernel" in sys.modules:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and "IPKernelApp" in shell.config:
         return [TQDMProgressBar(leave=False)]
     return [RichProgressBar(leave=False)] if sys.stdout.isatty() else []
 
