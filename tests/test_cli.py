@@ -32,7 +32,7 @@ def composed(arguments):
         ),
         (["dataset=digit"], r"dataset: unknown choice .got 'digit'.. Did you mean 'digits'\?"),
         (["backbone=resnet19"], r"backbone: unknown choice .*Did you mean 'resnet1?8?"),
-        (["mapping=imm"], r"mapping: unknown choice .got 'imm'.*Known: flm, ilm, rlm"),
+        (["mapping=imm"], r"mapping: unknown choice .got 'imm'.*'ilm'.*Known: blm, "),
         (["experiment=smok"], r"experiment: unknown choice .got 'smok'.. Did you mean 'smoke'"),
         (
             ["method.pach_size=4"],

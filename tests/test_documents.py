@@ -104,6 +104,7 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert 200_000 < saved.stat().st_size < 350_000
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_twice_in_one_kernel(tmp_path):
     """A cell that is run again leaves no state that breaks it."""
     shutil.copy(ROOT / "docs/examples/digits.py", tmp_path)

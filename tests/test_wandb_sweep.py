@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
@@ -31,6 +32,7 @@ def command_of(run):
     return words
 
 
+@pytest.mark.slow
 def test_the_command_of_a_wandb_agent_runs_offline_as_it_is(tmp_path):
     assert len(list(runs())) == 6
     (tmp_path / "train.py").symlink_to(ROOT / "train.py")
