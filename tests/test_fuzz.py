@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from smm_lightning.classifier.prompt_file import _sha256, read_prompt
+from smm_lightning.classifier.prompt_file import FORMAT, _sha256, read_prompt
 from smm_lightning.dataset.coop import read_split
 from smm_lightning.errors import UserError
 from smm_lightning.inference.predict import load_model
@@ -97,10 +97,10 @@ def test_prompt_files(good, tmp_path):
             # The checksum notices all that is not in the padding of the header.
             used += answered(path)
         else:
-            names = ("parts", "class_names", "backbone_sha256")
-            content = edited({name: getattr(prompt, name) for name in names}, rng)
-            facts = {name: json.dumps(content.get(name)) for name in names}
-            facts |= {"format": prompt.facts["format"]}
+            read = {name: value for name, value in prompt.facts.items() if name != "card"}
+            content = {**prompt.facts, **edited(read, rng)}  # a card may say anything
+            facts = {name: json.dumps(content.get(name)) for name in prompt.facts}
+            facts |= {"format": FORMAT}
             facts["sha256"] = _sha256(facts, prompt.weights)
             path.write_bytes(save(prompt.weights, facts))
             used += answered(path)
