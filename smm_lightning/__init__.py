@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smm_lightning.backbone import BackboneSpec, FrozenBackbone
+    from smm_lightning.backbone import Backbone, BackboneSpec
     from smm_lightning.classifier import ReprogrammedClassifier
     from smm_lightning.errors import UserError
     from smm_lightning.mapping import LabelMapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from smm_lightning.training import Group, GroupedOptimizer, ReprogrammingModule, Training
 
 __all__ = [
+    "Backbone",
     "BackboneSpec",
-    "FrozenBackbone",
     "Group",
     "GroupedOptimizer",
     "InputTransform",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "backbone": ("BackboneSpec", "FrozenBackbone"),
+    "backbone": ("BackboneSpec", "Backbone"),
     "classifier": ("ReprogrammedClassifier",),
     "errors": ("UserError",),
     "mapping": ("LabelMapping",),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smm_lightning import train as entry
-from smm_lightning.backbone.frozen import fingerprint
+from smm_lightning.backbone.backbone import fingerprint
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import greedy_one_to_one
 from smm_lightning.run.checkpoint import read_checkpoint

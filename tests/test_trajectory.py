@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.backbone import Backbone
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import SampleSpecificMask
@@ -111,7 +111,7 @@ def trained(official):
     batch_size, epochs, *milestones = case["batch_epochs_milestones"].tolist()
     network = network_of(case)
     names = [str(number) for number in range(SOURCES)]
-    backbone = FrozenBackbone(network, 32, (0.0,) * 3, (1.0,) * 3, names)
+    backbone = Backbone(network, 32, (0.0,) * 3, (1.0,) * 3, names)
     prompt = SampleSpecificMask(32, **IDENTITY)
     initial = {k.removeprefix("init/"): v for k, v in case.items() if k.startswith("init/")}
     initial = {name: torch.as_tensor(value) for name, value in our_state(initial).items()}

@@ -1,9 +1,10 @@
 """Frozen classifiers f_P, and where their weights come from."""
 
-from smm_lightning.backbone.any_network import UsualInput, as_classifier, source_names, usual_input
+from smm_lightning.backbone.adapter import Adapter, FineTuning, LoRA, NoAdapter
+from smm_lightning.backbone.any_network import UsualInput, as_classifier, taken_over, usual_input
+from smm_lightning.backbone.backbone import Backbone
 from smm_lightning.backbone.efficientnet import EfficientNetLite0
 from smm_lightning.backbone.folding import fold_batch_norm
-from smm_lightning.backbone.frozen import FrozenBackbone
 from smm_lightning.backbone.own_network import OwnNetwork
 from smm_lightning.backbone.resnet import TorchvisionResNet
 from smm_lightning.backbone.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
@@ -14,9 +15,13 @@ from smm_lightning.backbone.vit_b32 import VisionTransformerB32
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Adapter",
+    "Backbone",
     "BackboneSpec",
     "EfficientNetLite0",
-    "FrozenBackbone",
+    "FineTuning",
+    "LoRA",
+    "NoAdapter",
     "OwnNetwork",
     "TimmModel",
     "TinyNetwork",
@@ -25,6 +30,6 @@ __all__ = [
     "VisionTransformerB32",
     "as_classifier",
     "fold_batch_norm",
-    "source_names",
+    "taken_over",
     "usual_input",
 ]

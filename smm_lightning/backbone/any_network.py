@@ -1,5 +1,6 @@
 """Networks that were not made for this package, as plain functions from images to logits."""
 
+import copy
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any, NamedTuple
@@ -90,6 +91,25 @@ def place_of(network: nn.Module) -> tuple[torch.device, torch.dtype]:
         if weight.is_floating_point():
             return weight.device, weight.dtype
     return torch.device("cpu"), torch.float32
+
+
+def taken_over(
+    network: nn.Module, image_size: int, *, in_place: bool = False
+) -> tuple[nn.Module, list[str]]:
+    """A network that was handed over as one that returns logits alone, and its source classes.
+
+    Args:
+        network: any classifier.
+        image_size: see :func:`as_classifier`.
+        in_place: take the network itself, not a copy.
+
+    Raises:
+        UserError: See :func:`as_classifier`.
+    """
+    copied = isinstance(network, nn.Module) and not in_place
+    own = copy.deepcopy(network) if copied else network
+    classifier, classes = as_classifier(own, image_size)
+    return classifier, source_names(own, classes)
 
 
 def as_classifier(network: nn.Module, image_size: int) -> tuple[nn.Module, int]:

@@ -3,7 +3,6 @@
 A spec is cheap, so a configuration can be checked as a whole before any weights are read.
 """
 
-import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -12,19 +11,22 @@ from annotated_types import Ge, Le
 from timm.data import ImageNetInfo
 from torch import nn
 
-from smm_lightning.backbone.any_network import as_classifier, source_names
-from smm_lightning.backbone.frozen import FrozenBackbone
+from smm_lightning.backbone.adapter import Adapter, NoAdapter
+from smm_lightning.backbone.any_network import taken_over
+from smm_lightning.backbone.backbone import Backbone
 from smm_lightning.backbone.weights import (
     Weights,
     load_weights,
     read_weights,
     require_file,
 )
-from smm_lightning.errors import Problems
+from smm_lightning.errors import Problems, problem
+from smm_lightning.ranges import Reads
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
+_NO_ADAPTER = NoAdapter()
 # Below 8 the strides of every network here leave nothing.
 InputSize = Annotated[int, Ge(8), Le(4096)]
 
@@ -37,10 +39,10 @@ class BackboneSpec(ABC):
         image_size: side S of the input, in pixels.
         pretrained: ``False`` takes random weights (tests, benchmarks).
         weights: a local file of weights, instead of the usual source.
-        folded: see :class:`FrozenBackbone`.
-        channels_last: see :class:`FrozenBackbone`.
-        fast_stem: see :class:`FrozenBackbone`.
-        classifier_layer: see :class:`FrozenBackbone`.
+        folded: see :class:`Backbone`.
+        channels_last: see :class:`Backbone`.
+        fast_stem: see :class:`Backbone`.
+        classifier_layer: see :class:`Backbone`.
 
     Raises:
         UserError: If the file does not exist.
@@ -61,27 +63,40 @@ class BackboneSpec(ABC):
         """Check what can be checked before anything is loaded."""
         self._file = require_file(self.weights)
 
-    def build(self) -> FrozenBackbone:
-        """The frozen network, with its weights.
+    def build(self, adapter: Adapter = _NO_ADAPTER, reads: Reads = "logits") -> Backbone:
+        """The network, with its weights.
+
+        Args:
+            adapter: see :class:`Backbone`.
+            reads: likewise.
 
         Raises:
-            UserError: If the weights cannot be fetched or read, or fit another architecture.
+            UserError: If the weights cannot be fetched or read, or fit another architecture; or the
+                network has nothing that the adapter could train.
         """
         if self._file is not None:
             network = self.architecture()
             load_weights(network, self.translate(read_weights(self._file)), str(self._file))
         else:
             network = self.pretrained_network() if self.pretrained else self.architecture()
-        return self.freeze(network, self.class_names())
+        return self.freeze(network, self.class_names(), adapter, reads)
 
-    def freeze(self, network: nn.Module, class_names: list[str]) -> FrozenBackbone:
+    def freeze(
+        self,
+        network: nn.Module,
+        class_names: list[str],
+        adapter: Adapter = _NO_ADAPTER,
+        reads: Reads = "logits",
+    ) -> Backbone:
         """A network with these facts, in place.
 
         Args:
             network: that returns logits alone.
             class_names: of its source classes.
+            adapter: see :class:`Backbone`.
+            reads: likewise.
         """
-        return FrozenBackbone(
+        return Backbone(
             network,
             self.image_size,
             self.mean,
@@ -91,23 +106,33 @@ class BackboneSpec(ABC):
             channels_last=self.channels_last,
             fast_stem=self.fast_stem,
             classifier_layer=self.classifier_layer,
+            adapter=adapter,
+            reads=reads,
         )
 
-    def adopt(self, network: nn.Module) -> FrozenBackbone:
+    def adopt(
+        self, network: nn.Module, adapter: Adapter = _NO_ADAPTER, reads: Reads = "logits"
+    ) -> Backbone:
         """A network that is there already, instead of loading one.
 
         Args:
             network: a frozen one, which is shared, or any classifier, which is copied.
+            adapter: see :class:`Backbone`.
+            reads: likewise.
 
         Raises:
-            UserError: If it has another size, normalisation or number of classes.
+            UserError: If it has another size, normalisation or number of classes, or is trained for
+                another classifier.
         """
-        if isinstance(network, FrozenBackbone):
+        if isinstance(network, Backbone):
             frozen = network
+            # The same settings are not the same weights.
+            trained = not isinstance(adapter, NoAdapter) or network.trained is not None
+            if trained and network.adapter is not adapter:
+                what, hint = "is trained, so it cannot be shared", "Hand over the bare network."
+                raise problem("backbone", what, hint=hint)
         else:
-            own = copy.deepcopy(network) if isinstance(network, nn.Module) else network
-            classifier, classes = as_classifier(own, self.image_size)
-            frozen = self.freeze(classifier, source_names(own, classes))
+            frozen = self.freeze(*taken_over(network, self.image_size), adapter, reads)
         problems = Problems()
         for field_, ours, given in (
             ("image_size", self.image_size, frozen.image_size),

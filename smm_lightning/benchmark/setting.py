@@ -135,7 +135,7 @@ def config_of(setting: Setting) -> DictConfig:
 
 
 def spec_of(setting: Setting, **options: bool) -> BackboneSpec:
-    """The frozen network with other options of :class:`FrozenBackbone`."""
+    """The frozen network with other options of :class:`Backbone`."""
     node: dict[str, Any] = {**config_of(setting).backbone, **options}
     spec: BackboneSpec = build(node, "backbone")
     return spec

@@ -11,11 +11,12 @@ from importlib import import_module
 from inspect import isabstract
 from typing import Any, NamedTuple
 
-from smm_lightning.backbone import BackboneSpec
+from smm_lightning.backbone import Adapter, BackboneSpec
 from smm_lightning.dataset import Facts, Source
 from smm_lightning.errors import Problems, problem
-from smm_lightning.mapping import LabelMapping, Reads
+from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
+from smm_lightning.ranges import Reads
 from smm_lightning.run.declared import check_values
 
 Node = Mapping[str, Any]
@@ -30,20 +31,23 @@ class Pieces(NamedTuple):
         label_mapping: from ``inputs`` (S source classes, or D features) and ``classes`` (T) to
             f_out.
         reads: what that one reads; see :class:`LabelMapping`.
-        nodes: class and arguments of ``backbone``, ``method`` and ``mapping``, and ``decoding``:
-            how image files are read. What a file says of them.
+        adapter: what of the backbone is trained.
+        nodes: class and arguments of ``backbone``, ``method``, ``mapping`` and ``adapter``, and
+            ``decoding``: how image files are read. What a file says of them.
     """
 
     backbone: BackboneSpec
     input_transform: InputTransform
     label_mapping: Callable[..., LabelMapping]
     reads: Reads
+    adapter: Adapter
     nodes: Mapping[str, Any]
 
 
 # By the names of nodes: the room that their classes lie in, and what they must be.
 _CONTRACTS: dict[str, tuple[str, type]] = {
     "backbone": ("backbone", BackboneSpec),
+    "adapter": ("backbone", Adapter),
     "method": ("method", InputTransform),
     "mapping": ("mapping", LabelMapping),
     "source": ("dataset", Source),
@@ -75,13 +79,15 @@ class TrustedParts:
         spec = self.build("backbone", {**nodes["backbone"], **backbone})
         method = self.build("method", nodes["method"], **spec.of_images)
         mapping = partial(self.build, "mapping", nodes["mapping"])
-        return Pieces(spec, method, mapping, self._kind("mapping", nodes["mapping"]).reads, nodes)
+        reads = self._kind("mapping", nodes["mapping"]).reads
+        adapter = self.build("adapter", nodes["adapter"])
+        return Pieces(spec, method, mapping, reads, adapter, nodes)
 
     def build(self, name: str, node: Node, kind: type | None = None, **passed: Any) -> Any:
         """An instance of the class that a node names.
 
         Args:
-            name: of the node: ``backbone``, ``method``, ``mapping``, ``source`` or ``facts``.
+            name: of the node, a key of :data:`_CONTRACTS`.
             node: its values, and within them nodes of these names.
             kind: the class, where the file does not choose it.
             passed: what the file does not know.

@@ -24,11 +24,11 @@ from smm_lightning.run.checkpoint import read_checkpoint, require_schema
 from smm_lightning.run.result import card_of, read_result
 from smm_lightning.text import parsed_json
 
-FORMAT = "smm-lightning prompt 7"
+FORMAT = "smm-lightning prompt 8"
 FILE = "model.safetensors"
 _FACTS = ("parts", "class_names", "backbone_sha256", "card")
 _NO_NUMBERS = (math.inf, -math.inf)
-_PARTS = ("backbone", "method", "mapping", "decoding")
+_PARTS = ("backbone", "method", "mapping", "adapter", "decoding")
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class Prompt:
     """What was learned.
 
     Attributes:
-        parts: class and arguments of backbone, method and mapping, and how images were decoded.
+        parts: class and arguments of backbone, method, mapping and adapter, and how images were
+            decoded.
         class_names: of the target classes.
         backbone_sha256: of the frozen weights that it was learned for.
-        weights: of the input transform and the label mapping.
+        weights: of input transform, label mapping and adapter.
         card: how it was trained and how good it is, for people; see :func:`card_of`.
     """
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.backbone import Backbone
 from smm_lightning.classifier.parts import Pieces
 from smm_lightning.classifier.sharing import Sharing
 from smm_lightning.dataset.batch import checked_batches, checked_names, require_form
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class ReprogrammedClassifier(Sharing, nn.Module):
     """f_out(f_P(f_in(x))): a frozen classifier that answers for other classes (paper equation 1).
 
-    ``state_dict()`` holds what is learned: prompt, mapping and temperature, not the frozen network.
+    ``state_dict()`` holds what is learned: prompt, mapping, temperature and what an adapter trains
+    of the network, not the frozen rest.
 
     Args:
         input_transform: f_in.
@@ -46,7 +47,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
     def __init__(
         self,
         input_transform: InputTransform,
-        backbone: FrozenBackbone,
+        backbone: Backbone,
         label_mapping: LabelMapping,
         class_names: list[str],
         nodes: Mapping[str, Any] | None = None,
@@ -83,11 +84,12 @@ class ReprogrammedClassifier(Sharing, nn.Module):
         Raises:
             UserError: If there are no weights, or a part does not fit the others.
         """
-        spec, transform, label_mapping, reads, nodes = pieces
+        spec, transform, label_mapping, reads, adapter, nodes = pieces
         names = checked_names(class_names)
         if reads == "logits":  # a mapping that does not fit is refused before weights are read
             mapping = label_mapping(inputs=spec.source_classes, classes=len(names))
-        backbone = spec.build() if network is None else spec.adopt(network)
+        given = adapter, reads
+        backbone = spec.build(*given) if network is None else spec.adopt(network, *given)
         if reads != "logits":
             mapping = label_mapping(inputs=backbone.width(reads), classes=len(names))
         return cls(transform, backbone, mapping, names, nodes).to(backbone.device)
@@ -100,6 +102,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
         *,
         method: "Choice" = "smm",
         mapping: "Choice" = "ilm",
+        adapter: "Choice" = "none",
         recipe: str = "steady",
         image_size: int | None = None,
         mean: tuple[float, ...] | None = None,
@@ -120,6 +123,8 @@ class ReprogrammedClassifier(Sharing, nn.Module):
                 :class:`InputTransform`, or a ``functools.partial`` of one. ``pad`` takes half of
                 ``image_size`` as the size of the images, if no ``native_size`` is given.
             mapping: f_out: likewise, of ``conf/mapping`` and :class:`LabelMapping`.
+            adapter: what of the network is trained: likewise, of ``conf/adapter`` and
+                :class:`Adapter`.
             recipe: of ``conf/recipe``: how masks start, temperature and refits of methods and
                 mappings that are given by name. ``paper``: as in the paper.
             image_size: side S of the network's input; if it is not given, what the file of
@@ -127,7 +132,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
             mean: normalisation of the network, for images in [0, 1]; if it is not given, what timm
                 says, else ImageNet's.
             std: likewise.
-            classifier_layer: see :class:`FrozenBackbone`.
+            classifier_layer: see :class:`Backbone`.
             in_place: freeze and change a module itself instead of a copy, which saves memory;
                 ``from_pretrained`` then takes the ``backbone`` of what comes out, not the module.
 
@@ -138,7 +143,8 @@ class ReprogrammedClassifier(Sharing, nn.Module):
         from smm_lightning.classifier.wrapping import Around, pieces_around  # reads conf/ by Hydra
 
         targets, known = checked_names(class_names), Around(image_size, mean, std, classifier_layer)
-        pieces, backbone = pieces_around(network, method, mapping, recipe, known, in_place=in_place)
+        parts = {"method": method, "mapping": mapping, "adapter": adapter}
+        pieces, backbone = pieces_around(network, parts, recipe, known, in_place=in_place)
         return cls.build(pieces, targets, backbone)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -175,7 +181,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
-        parts = (self.input_transform, self.label_mapping)
+        parts = (self.input_transform, self.label_mapping, self.backbone)
         groups = (group for part in parts for group in part.parameter_groups().items())
         return {name: weights for name, weights in groups if weights}
 
@@ -250,7 +256,7 @@ class ReprogrammedClassifier(Sharing, nn.Module):
         return {
             "params/trainable": sum(counts.values()),
             **{f"params/{name}": count for name, count in counts.items()},
-            "params/frozen": self.backbone.parameter_count,
+            "params/frozen": self.backbone.frozen_count,
             **self.input_transform.facts(),
             "temperature": self.temperature.item(),
             "mapping": self.label_mapping.table(*names),

@@ -1,5 +1,6 @@
 """A classifier in files and on the Hugging Face hub, and back."""
 
+import copy
 import inspect
 import json
 from collections.abc import Collection, Mapping
@@ -11,7 +12,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 from typing_extensions import override
 
-from smm_lightning.backbone import FrozenBackbone
+from smm_lightning.backbone import Backbone
 from smm_lightning.classifier.exporting import write_export
 from smm_lightning.classifier.parts import Pieces, TrustedParts
 from smm_lightning.classifier.prompt_file import (
@@ -44,7 +45,7 @@ class Sharing(
     handed to ``wrap`` is handed to ``from_pretrained`` again.
     """
 
-    backbone: FrozenBackbone
+    backbone: Backbone
     class_names: list[str]
     nodes: Mapping[str, Any]
     card: dict[str, Any]
@@ -278,7 +279,7 @@ class Sharing(
         """How many numbers are trained, and how many there are, in the words of peft."""
         module: Any = self
         trained = module.facts()["params/trainable"]
-        total = trained + self.backbone.parameter_count
+        total = trained + self.backbone.frozen_count
         share = 100 * trained / total
         print(
             f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}"
@@ -317,10 +318,14 @@ def load_learned(classifier: Any, weights: Mapping[str, Tensor]) -> None:
         if weights[name].is_floating_point() != expected[name].is_floating_point():
             what = f"{name} must be of {expected[name].dtype}"
             raise problem("prompt", what, str(weights[name].dtype))
+    state = copy.copy(expected)  # with versions of layers: without them, BatchNorm adds counters
+    state.clear()
+    state |= {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
+    state = copy.copy(expected)  # with the layers' versions: without, BatchNorm adds a counter
+    state.clear()
+    state |= {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
     try:
-        classifier.load_state_dict(
-            {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
-        )
+        classifier.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).splitlines()[-1].split())[:300]
         raise problem("prompt", f"its weights do not fit its parts ({reason})") from error

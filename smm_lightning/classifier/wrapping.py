@@ -1,6 +1,5 @@
 """Any method and mapping around a network, which has a name or is handed over."""
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,12 +14,11 @@ from torch import nn
 from smm_lightning.backbone import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Adapter,
     BackboneSpec,
-    FrozenBackbone,
     OwnNetwork,
     UsualInput,
-    as_classifier,
-    source_names,
+    taken_over,
     usual_input,
 )
 from smm_lightning.classifier.parts import Pieces
@@ -33,7 +31,7 @@ from smm_lightning.run.declared import check_values
 from smm_lightning.run.settings import UNTAKEN
 
 _USUAL = UsualInput(224, IMAGENET_MEAN, IMAGENET_STD)  # of most networks
-_KINDS: dict[str, type] = {"method": InputTransform, "mapping": LabelMapping}
+_KINDS: dict[str, type] = {"method": InputTransform, "mapping": LabelMapping, "adapter": Adapter}
 # A file of conf/<group> by its name, with fields of one's own beside `name`, or a class.
 Choice = str | Mapping[str, Any] | Callable[..., Any]
 
@@ -70,7 +68,7 @@ class Around(NamedTuple):
         image_size: side S of its input, in pixels.
         mean: of its normalisation.
         std: likewise.
-        classifier_layer: see :class:`FrozenBackbone`.
+        classifier_layer: see :class:`Backbone`.
     """
 
     image_size: int | None
@@ -86,14 +84,20 @@ class Around(NamedTuple):
 
 def pieces_around(
     network: "nn.Module | str | Mapping[str, Any]",
-    method: Choice,
-    mapping: Choice,
+    parts: Mapping[str, Choice],
     recipe: str,
     known: Around,
     *,
     in_place: bool,
-) -> tuple[Pieces, FrozenBackbone]:
-    """What a classifier is built of; arguments as of :meth:`ReprogrammedClassifier.wrap`.
+) -> tuple[Pieces, nn.Module | None]:
+    """What a classifier is built of, and the network, if it was handed over.
+
+    Args:
+        network: see :meth:`ReprogrammedClassifier.wrap`.
+        parts: the choices of ``method``, ``mapping`` and ``adapter`` there.
+        recipe: see there.
+        known: likewise.
+        in_place: likewise.
 
     Raises:
         UserError: See there.
@@ -106,34 +110,25 @@ def pieces_around(
         chosen = _chosen({"backbone": network}, recipe)["backbone"]
         chosen = chosen._replace(values={**chosen.values, **known.given})
         spec: BackboneSpec = chosen.built("backbone")
-        frozen, node = spec.build(), chosen.node
+        node, bare = chosen.node, None
     else:
-        spec, frozen = _adopted(network, known, in_place=in_place)
-        facts = ("source_classes", "image_size", "mean", "std", "classifier_layer")
-        node = {name: getattr(spec, name) for name in facts}
-        node["_target_"] = "smm_lightning.backbone.OwnNetwork"
-    parts = _chosen({"method": method, "mapping": mapping}, recipe, spec.image_size)
+        usual = (usual_input(network) if isinstance(network, nn.Module) else None) or _USUAL
+        facts: dict[str, Any] = {**usual._asdict(), **known.given}
+        bare, names = taken_over(network, facts["image_size"], in_place=in_place)
+        spec = OwnNetwork(source_classes=len(names), **facts)
+        facts |= {"source_classes": len(names), "classifier_layer": spec.classifier_layer}
+        node = {"_target_": "smm_lightning.backbone.OwnNetwork", **facts}
+    chosen_parts = _chosen(parts, recipe, spec.image_size)
     nodes = {
         "backbone": node,
-        **{group: part.node for group, part in parts.items()},
+        **{group: part.node for group, part in chosen_parts.items()},
         "decoding": asdict(Decoding()),
     }
-    transform = parts["method"].built("method", **spec.of_images)
-    label_mapping = partial(parts["mapping"].built, "mapping")
-    return Pieces(spec, transform, label_mapping, parts["mapping"].kind.reads, nodes), frozen
-
-
-def _adopted(
-    network: nn.Module, known: Around, *, in_place: bool
-) -> tuple[OwnNetwork, FrozenBackbone]:
-    """A network that was handed over, frozen, and what is known of it."""
-    is_module = isinstance(network, nn.Module)
-    usual = (usual_input(network) if is_module else None) or _USUAL
-    facts: dict[str, Any] = {**usual._asdict(), **known.given}
-    own = copy.deepcopy(network) if is_module and not in_place else network
-    classifier, sources = as_classifier(own, facts["image_size"])
-    spec = OwnNetwork(source_classes=sources, **facts)
-    return spec, spec.freeze(classifier, source_names(own, sources))
+    transform = chosen_parts["method"].built("method", **spec.of_images)
+    mapping, adapter = chosen_parts["mapping"], chosen_parts["adapter"].built("adapter")
+    reads = mapping.kind.reads
+    pieces = Pieces(spec, transform, partial(mapping.built, "mapping"), reads, adapter, nodes)
+    return pieces, None if bare is None else spec.freeze(bare, names, adapter, reads)
 
 
 def _chosen(

@@ -2,7 +2,7 @@
 
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one
 from smm_lightning.mapping.bayesian import BayesianMapping
-from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks, Reads
+from smm_lightning.mapping.label_mapping import LabelMapping, OverRanks
 from smm_lightning.mapping.one_to_one import OneToOneMapping, RandomMapping
 from smm_lightning.mapping.temperature import Temperature, best_temperature
 from smm_lightning.mapping.trained import FeatureHead, LinearMapping
@@ -15,7 +15,6 @@ __all__ = [
     "OneToOneMapping",
     "OverRanks",
     "RandomMapping",
-    "Reads",
     "Temperature",
     "add_pairs",
     "best_temperature",

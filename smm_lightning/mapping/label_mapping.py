@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from smm_lightning.device import at_least_float32
+from smm_lightning.ranges import Reads
 
 Refresh = Literal["never", "once", "epoch", "running"]
-Reads = Literal["logits", "features"]
 OverRanks = Callable[[Tensor], Tensor]
 _MOST_SOURCES = 5  # in a row of the table
 

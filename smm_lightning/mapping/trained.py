@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from smm_lightning.mapping.label_mapping import LabelMapping, Reads, in_float32
-from smm_lightning.ranges import Seed
+from smm_lightning.mapping.label_mapping import LabelMapping, in_float32
+from smm_lightning.ranges import Reads, Seed
 
 
 class LinearMapping(LabelMapping):

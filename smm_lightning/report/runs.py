@@ -13,7 +13,8 @@ from smm_lightning.run.result import FILE, load_result
 from smm_lightning.text import in_a_line
 
 # What a run is called by; every one of them has these.
-NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name")
+NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name", "adapter.name")
+_DEFAULTS = {"adapter.name": "none"}  # of what runs of older versions do not say
 # Of what decides about a result: the seed, what follows from it, and where the same files lie.
 _NO_PROTOCOL = ("seed", "dataset.seed", "mapping.seed", "dataset.source.root")
 
@@ -34,7 +35,7 @@ class Run:
 
     def value(self, field: str) -> Any:
         """Of a field of the configuration; ``None`` where this run has no such field."""
-        return self.values.get(field)
+        return self.values.get(field, _DEFAULTS.get(field))
 
     @property
     def finished(self) -> dict[str, Any]:

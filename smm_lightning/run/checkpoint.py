@@ -9,7 +9,7 @@ from typing import Any
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.files import at
 
-SCHEMA = 7  # of the checkpoint; raise it when its content changes
+SCHEMA = 8  # of the checkpoint; raise it when its content changes
 _GROUPS = ("identity", "state_dict", "parts")  # which every one has
 _OF_TRAINING = {
     "epoch": int,

@@ -32,7 +32,12 @@ _LEFT_OUT_OF = {
     "backbone": ("folded", "channels_last", "fast_stem"),
     "method": ("look",),
 }
-_WITHOUT_MASK_GENERATOR = ("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt")
+_WITHOUT_PATTERN = ("smm_lightning.method.NoPrompt",)
+_WITHOUT_MASK_GENERATOR = (
+    *("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt"),
+    *_WITHOUT_PATTERN,
+)
+_NO_ADAPTER = "smm_lightning.backbone.NoAdapter"
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
     "smm_lightning.training.": (
@@ -77,8 +82,10 @@ def run_name(config: DictConfig, key: str | None = None) -> str:
         config: composed.
         key: :func:`run_key` of it, where it is known.
     """
-    groups = ("dataset", "method", "backbone", "mapping")
+    groups = ("dataset", "method", "backbone", "mapping", "adapter")
     names = [(config.get(group) or {}).get("name") for group in groups]
+    if names[-1] in (None, "none"):
+        names.pop()
     readable = "-".join(re.sub(r"[^\w.]+", "_", str(name)) for name in names)
     return f"{readable}-s{config.seed}-{key or run_key(config)}"
 
@@ -94,7 +101,7 @@ def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
         decisive[group] = _without(decisive.get(group) or {}, left_out)
     if (precision := str(decisive["trainer"].get("precision"))) in PRECISIONS:
         decisive["trainer"]["precision"] = PRECISIONS[precision]
-    _drop_rates_of_what_is_not_there(decisive)
+    _drop_what_is_not_there(decisive)
     callbacks = decisive.pop("callbacks", None) or {}
     acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
     return {**decisive, "callbacks": acting} if acting else decisive
@@ -110,15 +117,17 @@ def _without(
     }
 
 
-def _drop_rates_of_what_is_not_there(decisive: dict[str, Any]) -> None:
-    """A method without a mask generator, or without a pattern, does not depend on its rates."""
+def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
+    """Nothing depends on the settings of a mask generator, pattern or adapter that is not there."""
     method, optimizer = decisive.get("method") or {}, decisive.get("optimizer") or {}
     absent = set()
     if method.get("_target_") in _WITHOUT_MASK_GENERATOR:
         absent.add("mask_generator")
         decisive.pop("mask_generator_layers", None)
-    if method.get("learn_pattern") is False:
+    if method.get("learn_pattern") is False or method.get("_target_") in _WITHOUT_PATTERN:
         absent.add("pattern")
+    if (decisive.get("adapter") or {}).get("_target_") == _NO_ADAPTER:
+        del decisive["adapter"]
     groups = optimizer.get("groups") or {}
     kept = {name: group for name, group in groups.items() if name not in absent}
     decisive["optimizer"] = {**optimizer, "groups": kept}

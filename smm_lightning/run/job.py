@@ -154,5 +154,5 @@ def print_closing_lines(run: RunContext, result: Result, overrides: list[str]) -
     ]
     files = ("result.json", "epochs.csv", "last.ckpt", "best.ckpt")
     print(f"files         {folder}/: {' '.join(n for n in files if (folder / n).is_file())}")
-    if (folder / "last.ckpt").is_file():
+    if (folder / "last.ckpt").is_file() and result["params/trainable"]:
         print(f"continue      {started_as()} {shlex.join(more)}")

@@ -19,12 +19,13 @@ PASSED: dict[str, tuple[str, ...]] = {
     "method": ("image_size", "mean", "std"),
     "backbone": (),
     "mapping": ("inputs", "classes"),
+    "adapter": (),
     "optimizer": (),
     "scheduler": (),
     "loss": (),
     "trainer": ("callbacks", "loggers", "network_precision", "folder"),
 }
-_NAMED = ("dataset", "method", "backbone", "mapping")
+_NAMED = ("dataset", "method", "backbone", "mapping", "adapter")
 UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes
 _LISTS = ("callbacks", "logger")  # nodes by names
 
@@ -60,6 +61,7 @@ class Settings:
     method: dict[str, Any]
     backbone: dict[str, Any]
     mapping: dict[str, Any]
+    adapter: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     loss: dict[str, Any]

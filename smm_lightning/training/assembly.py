@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from smm_lightning.backbone import BackboneSpec
+from smm_lightning.backbone import Adapter, BackboneSpec
 from smm_lightning.classifier import Pieces, ReprogrammedClassifier
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import precision_for
@@ -37,6 +37,7 @@ _KINDS: dict[str, type] = {
     "backbone": BackboneSpec,
     "method": InputTransform,
     "mapping": LabelMapping,
+    "adapter": Adapter,
     "dataset": ImageDataModule,
     "optimizer": GroupedOptimizer,
     "trainer": L.Trainer,
@@ -89,7 +90,8 @@ class Plan:
         pieces = self.pieces._replace(nodes=nodes)
         classifier = ReprogrammedClassifier.build(pieces, data.class_names)
         training.rehearse_loss(classes)
-        training.build(classifier.parameter_groups())  # what a mapping trains has settings
+        if groups := classifier.parameter_groups():  # what mapping and adapter train has settings
+            training.build(groups)
         provenance = Provenance(self.identity, data.images)
         return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.speed))
 
@@ -106,7 +108,7 @@ def plan(cfg: DictConfig) -> Plan:
     # Not by Lightning's seed_everything, which leaves variables in the environment.
     for draws in (torch.manual_seed, np.random.seed, random.seed):
         draws(cfg.seed)
-    spec = method = data = training = None
+    spec = method = data = adapter = training = None
     with problems.caught():
         spec = build(cfg.backbone, "backbone")
     if spec is not None:
@@ -114,6 +116,8 @@ def plan(cfg: DictConfig) -> Plan:
             method = _method_for(spec, cfg.method)
     with problems.caught():
         data = _data_for(method, cfg.dataset)
+    with problems.caught():
+        adapter = build(cfg.adapter, "adapter")
     with problems.caught():
         training = Training(
             build(cfg.optimizer, "optimizer"),
@@ -130,12 +134,14 @@ def plan(cfg: DictConfig) -> Plan:
     assert spec is not None
     assert method is not None
     assert data is not None
+    assert adapter is not None
     assert training is not None
     mapping = partial(build, cfg.mapping, "mapping")
     reads = getattr(get_object(cfg.mapping._target_), "reads", LabelMapping.reads)
-    nodes = {group: arguments(cfg[group]) for group in ("backbone", "method", "mapping")}
+    groups = ("backbone", "method", "mapping", "adapter")
+    nodes = {group: arguments(cfg[group]) for group in groups}
     return Plan(
-        Pieces(spec, method, mapping, reads, nodes),
+        Pieces(spec, method, mapping, reads, adapter, nodes),
         data,
         training,
         {**_names(cfg), "seed": cfg.seed, "image_size": spec.image_size},
@@ -144,7 +150,8 @@ def plan(cfg: DictConfig) -> Plan:
 
 
 def _names(cfg: DictConfig) -> dict[str, Any]:
-    return {group: cfg[group].name for group in ("dataset", "method", "backbone", "mapping")}
+    groups = ("dataset", "method", "backbone", "mapping", "adapter")
+    return {group: cfg[group].name for group in groups}
 
 
 def build_data(backbone: Node, method: Node, dataset: Node) -> ImageDataModule:

@@ -1,5 +1,6 @@
 """A function of image batches through ``torch.compile``, with CUDA graphs on a GPU."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 
@@ -72,14 +73,17 @@ def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -
         sizes: of whole batches; the smallest is that of training.
 
     Returns:
-        ``None`` where the compiler fails.
+        ``None`` where the compiler fails, or no gradient passes it.
     """
+    parts = (classifier.input_transform, classifier.backbone)
+    trained = [w for part in parts for group in part.parameter_groups().values() for w in group]
+    if not trained:
+        return None
     compiled = Compiled(classifier.source, sizes)
     side = classifier.input_size
     # The trial below changes weights; they are put back.
-    state = {name: value.clone() for name, value in classifier.state_dict().items()}
+    state = copy.deepcopy(classifier.state_dict())
     device = classifier.backbone.device
-    trained = [weights for group in classifier.parameter_groups().values() for weights in group]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         noise = torch.rand(min(sizes), 3, side, side, device=device)
         with torch.no_grad():

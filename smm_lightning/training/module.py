@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
@@ -24,6 +25,7 @@ from smm_lightning.training.mapping_refresh import MappingRefresh
 from smm_lightning.training.metrics import SplitMetrics
 from smm_lightning.training.optimizer import require_state_of, settings_of, take_over
 from smm_lightning.training.provenance import Provenance
+from smm_lightning.training.schedule import Constant
 from smm_lightning.training.training import Training
 from smm_lightning.training.training_data import counted_pairs, full_batches, split_of
 
@@ -33,7 +35,8 @@ class ReprogrammingModule(L.LightningModule):
 
     Minimises the mean loss of f_out(f_P(f_in(x))) (paper equation 1). Before an epoch the mapping
     is taken anew if it asks for that (paper algorithm 1). Batches are ours or pairs of images
-    (B, 3, input_size, input_size) in [0, 1] and targets (B,).
+    (B, 3, input_size, input_size) in [0, 1] and targets (B,). Where nothing is trained, as with a
+    counted mapping and no prompt, one epoch counts and measures.
 
     Args:
         classifier: what is trained.
@@ -63,6 +66,9 @@ class ReprogrammingModule(L.LightningModule):
         self._refresh = MappingRefresh(classifier)
         self._finite = FiniteLoss()
         self._compiled: Compiled | None = None
+        # Lightning and DDP want a parameter.
+        trains = bool(classifier.parameter_groups())
+        self.idle = None if trains else torch.nn.Parameter(torch.zeros(()))
         self.was_compiled = False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,6 +92,9 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def on_fit_start(self) -> None:
         """Choose what pays on this device."""
+        if self.idle is not None:  # a second epoch would repeat the first
+            self.trainer.fit_loop.max_epochs = 1
+            self.trainer.check_val_every_n_epoch = 1
         precision = str(self.trainer.precision)
         fused = fuses_attention(self.device, precision, requested=self.fused_attention)
         self.classifier.backbone.fuse_attention(fused=fused)
@@ -134,11 +143,15 @@ class ReprogrammingModule(L.LightningModule):
         optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
         self._finite.watch(loss, optimizer, self.current_epoch, batch_idx, last=last)
         if last:  # what is logged earlier is lost when a run goes on in the middle of an epoch
-            self.log_dict(self._refresh.log, on_step=False, on_epoch=True, batch_size=1)
+            self.log_dict(
+                self._refresh.log, on_step=False, on_epoch=True, batch_size=1, sync_dist=True
+            )
         if self.device.type == "cpu" and self.trainer.progress_bar_callback is not None:
             # In the bar, a number makes a GPU wait for the host in every step.
             self.log("loss", loss.detach(), prog_bar=True, logger=False)
         weight = batch.get("loss_weight", 1) if isinstance(batch, Mapping) else 1
+        if self.idle is not None:
+            loss = loss + 0 * self.idle
         return loss if weight == 1 else loss * weight
 
     @override
@@ -162,8 +175,14 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser; its rates step once an epoch."""
+        optimizer: Optimizer
+        schedule: LRScheduler
         fused = self.trainer.gradient_clip_val is None  # Lightning refuses to clip a fused one's
-        optimizer, schedule = self.how.build(self.classifier.parameter_groups(), fused=fused)
+        if self.idle is None:
+            optimizer, schedule = self.how.build(self.classifier.parameter_groups(), fused=fused)
+        else:
+            optimizer = SGD([{"params": [self.idle], "name": "nothing"}], lr=0.0)
+            schedule = Constant().build(optimizer, [1.0])
         self._settings = settings_of(optimizer)
         lr_scheduler = {"scheduler": schedule, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}  # type: ignore[typeddict-item]

@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from smm_lightning.errors import closest, one_line, problem
 from smm_lightning.ranges import Factor, Rate
 
+LATER = ("mapping", "adapter")  # groups whose parameters are known once weights are read
 # Of our parts; one that is not there leaves its settings aside.
-_GROUPS = {"pattern", "mask_generator", "mapping", "adapter"}
+_GROUPS = {"pattern", "mask_generator", *LATER}
 
 
 @dataclass

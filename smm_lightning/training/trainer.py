@@ -84,6 +84,7 @@ _EXPECTED_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval.*",  # rows are epochs
     r".*available but not used.*",  # trainer=cpu is a choice, too
     r".*a checkpoint that ended before the epoch ended.*",  # the order is derived, not stored
+    r"Found \d+ module\(s\) in eval mode at the start of training.*",  # as it should be
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6.6 on torch 2.15
 )
 

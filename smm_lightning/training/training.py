@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.training.loss import CrossEntropy
-from smm_lightning.training.optimizer import GroupedOptimizer
+from smm_lightning.training.optimizer import LATER, GroupedOptimizer
 from smm_lightning.training.schedule import Constant, Schedule, build_schedule
 
 _ROUNDING = 1e-12  # that a schedule towards 0 may end below it
@@ -64,6 +64,11 @@ class Training:
         Raises:
             UserError: If it fails or gives rates below 0.
         """
+        # What mapping and adapter train is known later, but not under which settings.
+        later = [name for name in LATER if name in self.optimizer.groups]
+        parameters = {**{name: [Parameter(torch.zeros(1))] for name in later}, **parameters}
+        if not parameters:
+            return
         optimizer, schedule = self.build(parameters)
         for epoch in range(min(epochs, _REHEARSED)):
             rates = {group["name"]: float(group["lr"]) for group in optimizer.param_groups}

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from smm_lightning.backbone import (
+    Backbone,
     EfficientNetLite0,
-    FrozenBackbone,
     TimmModel,
     TinyNetwork,
     TorchvisionResNet,
     VisionTransformerB32,
     fold_batch_norm,
 )
-from smm_lightning.backbone.frozen import fingerprint
+from smm_lightning.backbone.backbone import fingerprint
 from smm_lightning.backbone.stem import replace_stems
 from smm_lightning.errors import UserError
 from tests.reference import vision_transformer
@@ -87,7 +87,7 @@ def test_the_fast_network_is_the_same_function(spec):
     images = torch.randn(2, 3, 64, 64)
     plain = outputs_and_gradient(copy.deepcopy(network), images)
     for fused in (True, False):
-        fast = FrozenBackbone(copy.deepcopy(network), 64, (0,) * 3, (1,) * 3, [])
+        fast = Backbone(copy.deepcopy(network), 64, (0,) * 3, (1,) * 3, [])
         fast.fuse_attention(fused=fused)
         for ours, reference in zip(outputs_and_gradient(fast, images), plain, strict=True):
             assert relative(ours, reference) < 1e-4

@@ -1,30 +1,32 @@
-"""f_P: the classifier that is never trained."""
+"""f_P: the pre-trained classifier, frozen but for what an adapter trains of it."""
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from smm_lightning.backbone.adapter import Adapter, NoAdapter, TrainedPart, merge
 from smm_lightning.backbone.any_network import place_of
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.head import split
 from smm_lightning.backbone.stem import replace_stems, restore_stems
 from smm_lightning.device import AUTOCAST, at_least_float32
-from smm_lightning.errors import UserError, problem
+from smm_lightning.errors import UserError, one_line, problem
+from smm_lightning.ranges import Reads
 
 
-class FrozenBackbone(nn.Module):
-    """A classifier in eval mode without trainable weights: (B, 3, S, S) to (B, source classes).
+class Backbone(nn.Module):
+    """A frozen classifier in eval mode: (B, 3, S, S) to (B, source classes).
 
     It is taken apart into its last layer, the head, and the body before it. The head computes in
     float32 or better under every precision: among a thousand logits in bfloat16, the two largest
     are often equal, and the mapping is counted from the largest.
 
     Neither is registered as a submodule. So they are absent from ``parameters()`` and
-    ``state_dict()`` (checkpoints hold the prompt alone), and ``train()`` cannot reach their
+    ``state_dict()`` (checkpoints hold what is trained alone), and ``train()`` cannot reach their
     BatchNorm or dropout. They still follow ``to()``, ``cuda()`` and the like.
 
     Args:
@@ -37,17 +39,24 @@ class FrozenBackbone(nn.Module):
         channels_last: keep weights and activations in that memory format: faster convolutions.
         fast_stem: take the gradient to the image by :class:`StemConvolution`: the same, faster.
         classifier_layer: name of the head in the network; ``None`` looks for it.
+        adapter: what of the network is trained.
+        reads: what will be asked of it: ``logits``, or ``features``, for which no head is trained.
 
     Raises:
-        UserError: If the network has no such head.
+        UserError: If the network has no such head, or nothing that the adapter could train.
 
     Attributes:
         body: from normalised images to features (B, D); the whole network where it has no head.
         head: the last layer, where it is linear; else ``None``.
+        adapter: its settings.
+        trained: what it trains, or ``None``; the only part in ``state_dict()``.
+        sha256: of the weights, before anything was changed.
+        frozen_count: how many numbers are not trained.
     """
 
     body: nn.Module
     head: nn.Linear | None
+    trained: TrainedPart | None
 
     def __init__(
         self,
@@ -61,6 +70,8 @@ class FrozenBackbone(nn.Module):
         channels_last: bool = True,
         fast_stem: bool = True,
         classifier_layer: str | None = None,
+        adapter: Adapter = NoAdapter(),  # noqa: B008 - frozen
+        reads: Reads = "logits",
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -69,9 +80,10 @@ class FrozenBackbone(nn.Module):
         self.class_names = class_names
         self.channels_last = channels_last
         self.classifier_layer = classifier_layer
-        network.eval().requires_grad_(requires_grad=False)
+        self.adapter = adapter
+        network.eval().requires_grad_(requires_grad=adapter.whole)  # folding asks for it
         self.sha256 = fingerprint(network)  # before folding, whose rounding depends on the machine
-        self.parameter_count = sum(weight.numel() for weight in network.parameters())
+        count = sum(weight.numel() for weight in network.parameters())
         device, dtype = place_of(network)
         probe = torch.zeros(1, 3, image_size, image_size, device=device, dtype=dtype)
         if folded:
@@ -88,6 +100,12 @@ class FrozenBackbone(nn.Module):
         # Past nn.Module's registration.
         object.__setattr__(self, "body", body)
         object.__setattr__(self, "head", head)
+        self.trained = adapter.attach(body, head, reads)
+        self.frozen_count = count
+        if self.trained is not None:
+            if adapter.whole:
+                self.frozen_count -= sum(weight.numel() for weight in self.trained.parameters())
+            self._require_answers(noise.to(probe), reads)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to source logits (B, source classes)."""
@@ -113,7 +131,19 @@ class FrozenBackbone(nn.Module):
         answer: Tensor = self.body(images.to(self.dtype, memory_format=self._memory_format))
         return answer
 
-    def width(self, reads: Literal["logits", "features"]) -> int:
+    def _require_answers(self, images: Tensor, reads: Reads) -> None:
+        """Some networks take weights of layers that an adapter has replaced."""
+        try:
+            (self if reads == "logits" else self.features)(images)
+        except Exception as error:  # layers raise what they like
+            what = f"the network does not work with it ({one_line(error)})"
+            raise problem("adapter", what, type(self.adapter).__name__) from error
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by the name that the optimiser's settings use."""
+        return {"adapter": [] if self.trained is None else list(self.trained.parameters())}
+
+    def width(self, reads: Reads) -> int:
         """S or D: how many numbers a mapping reads of an image.
 
         Args:
@@ -144,8 +174,13 @@ class FrozenBackbone(nn.Module):
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def use_plain_layers(self) -> None:
-        """Compute the same in PyTorch's own layers and memory format, which tracers want."""
+        """Compute the same in PyTorch's own layers and memory format, which tracers want.
+
+        Nothing is trained any more.
+        """
         self.channels_last = False
+        merge(self.body)
+        self.trained = None
         restore_stems(self.body)
         self.body.to(memory_format=torch.contiguous_format)
 
@@ -158,7 +193,7 @@ class FrozenBackbone(nn.Module):
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the network along to another device or precision."""
-        self.body._apply(fn, recurse)
+        self.body._apply(at_least_float32(fn) if self.adapter.whole else fn, recurse)
         if self.head is not None:
             self.head._apply(at_least_float32(fn), recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
