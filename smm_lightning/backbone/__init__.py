@@ -3,7 +3,11 @@
 from smm_lightning.backbone.adapter import Adapter, FineTuning, LoRA, NoAdapter
 from smm_lightning.backbone.any_network import UsualInput, as_classifier, taken_over, usual_input
 from smm_lightning.backbone.backbone import Backbone
-from smm_lightning.backbone.efficientnet import EfficientNetLite0
+from smm_lightning.backbone.efficientnet import (
+    EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
+)
 from smm_lightning.backbone.folding import fold_batch_norm
 from smm_lightning.backbone.own_network import OwnNetwork
 from smm_lightning.backbone.resnet import TorchvisionResNet
@@ -19,6 +23,8 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "EfficientNetLite0",
+    "EfficientNetLite1",
+    "EfficientNetLite2",
     "FineTuning",
     "LoRA",
     "NoAdapter",

@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from annotated_types import Gt, Le
@@ -91,7 +91,14 @@ class FineTuning(Adapter):
         for module in trained.modules():
             for name, buffer in module.named_buffers(recurse=False):  # facts, not trained
                 module.register_buffer(name, buffer, persistent=False)
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_load_state_dict_pre_hook(_without_counter)
         return trained
+
+
+def _without_counter(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """BatchNorm adds its counter to a state that it takes for one of an old version."""
+    state.pop(f"{prefix}num_batches_tracked", None)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A classifier in files and on the Hugging Face hub, and back."""
 
-import copy
 import inspect
 import json
 from collections.abc import Collection, Mapping
@@ -318,14 +317,10 @@ def load_learned(classifier: Any, weights: Mapping[str, Tensor]) -> None:
         if weights[name].is_floating_point() != expected[name].is_floating_point():
             what = f"{name} must be of {expected[name].dtype}"
             raise problem("prompt", what, str(weights[name].dtype))
-    state = copy.copy(expected)  # with versions of layers: without them, BatchNorm adds counters
-    state.clear()
-    state |= {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
-    state = copy.copy(expected)  # with the layers' versions: without, BatchNorm adds a counter
-    state.clear()
-    state |= {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
     try:
-        classifier.load_state_dict(state)
+        classifier.load_state_dict(
+            {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
+        )
     except RuntimeError as error:
         reason = " ".join(str(error).splitlines()[-1].split())[:300]
         raise problem("prompt", f"its weights do not fit its parts ({reason})") from error

@@ -84,7 +84,8 @@ def curves(trained: TrainedRun) -> Drawn:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if panel.guessing and (classes := trained.result.get("class_names")):
             axis.axhline(np.log(len(classes)), color="black", lw=0.8, ls=":", label="guessing")
-        if panel.logarithmic:
+        drawn_values = [line.get_ydata() for line in axis.lines]
+        if panel.logarithmic and any(np.any(np.asarray(v) > 0) for v in drawn_values):
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter(NullFormatter())

@@ -1,5 +1,8 @@
 """Which source classes the images of each target class are seen as."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from smm_lightning.errors import problem
@@ -25,11 +28,23 @@ def mapping(trained: TrainedRun) -> Drawn | None:
         raise problem(
             str(trained.run.folder), "its mapping names source classes that are not there"
         )
-    counts = predicted[[source["index"] for source in heaviest]].T  # targets by chosen sources
+    # One source may be the heaviest of several classes.
+    chosen = {source["index"]: _short(source["name"]) for source in heaviest}
+    counts = predicted[list(chosen)].T  # targets by chosen sources
     fractions = counts / predicted.sum(0).clamp(min=1)[:, None]
-    sources = [source["name"].split(",", maxsplit=1)[0] for source in heaviest]  # first synonyms
-    arrow = " \N{LEFTWARDS ARROW} "
-    names = [f"{row['target']}{arrow}{name}" for row, name in zip(rows, sources, strict=True)]
+    names = [f"{row['target']} \N{LEFTWARDS ARROW} {_sources(row['sources'])}" for row in rows]
+    sources = list(chosen.values())
     title = f"Images seen as each source (%): {trained.run.title}"
     drawn = heat_map(100 * fractions.numpy(), names, sources, title, "source class")
     return Drawn(drawn, {"names": np.array(names), "counts": counts.numpy()})
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
+    """The source class of a one-to-one mapping; of others the two heaviest with their weights."""
+    if len(sources) == 1 and sources[0]["weight"] == 1:
+        return _short(sources[0]["name"])
+    return ", ".join(f"{_short(one['name'])} {one['weight']:.2f}" for one in sources[:2])
+
+
+def _short(name: str) -> str:
+    return name.split(",", maxsplit=1)[0]  # the first synonym

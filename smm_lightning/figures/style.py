@@ -83,7 +83,7 @@ def heat_map(
             look: dict[str, Any] = {"fontsize": 5, "color": "white" if percentage < 55 else "black"}  # noqa: PLR2004
             axis.text(column, row, f"{percentage:.0f}", ha="center", va="center", **look)
     axis.set(xlabel=xlabel, ylabel="class")
-    axis.set_title(title, fontsize=7)
+    figure.suptitle(title, fontsize=7)  # names of rows may be wider than the map
     figure.colorbar(picture, ax=axis, shrink=0.8)
     return figure
 

@@ -6,12 +6,14 @@ Written as Markdown, CSV, LaTeX and a page, below ``reports`` of the folder of t
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import UserError
 from smm_lightning.files import at, write_atomically, writing
+from smm_lightning.report.answer import answer
+from smm_lightning.report.chosen import chosen_on_val
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
 from smm_lightning.report.paper import printed_order, setting_fields
@@ -37,6 +39,7 @@ def main() -> None:
     )
     options = parser.parse_intermixed_args()
     broken: list[str] = []
+    beside: Grid | None = None
     if at(options.what).is_dir():
         if options.overrides or options.record:
             what = "--record" if options.record else "overrides"
@@ -49,12 +52,17 @@ def main() -> None:
         title = title_of(options.what, options.overrides)
         grid = grid_of(options.what, options.overrides)
         runs, layout, root, broken = grid.runs, grid.layout, grid.root, grid.broken
+        if layout.beside:
+            beside = grid_of(layout.beside[0], [*layout.beside[1:], *options.overrides])
         if options.record:
             finished = [run.result for run in grid.runs if run.result is not None]
             print(grid.tables.record(options.what, finished))
     folder = folder_of(root, title)
     with writing("report", folder):
-        print(write_report(title, runs, layout, folder, broken))
+        report = report_of(title, runs, layout, broken)
+        if beside is not None:
+            report = with_beside(report, beside)
+        print(write_report(report, runs, folder))
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
 
 
@@ -81,6 +89,7 @@ class Grid:
         root: the folder of the runs.
         tables: of finished grids.
         broken: what is wrong with results that cannot be read, a line each.
+        command: the experiment and its overrides.
     """
 
     runs: list[Run]
@@ -88,6 +97,7 @@ class Grid:
     root: Path
     tables: Tables
     broken: list[str]
+    command: tuple[str, ...]
 
 
 def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
@@ -106,7 +116,7 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
     layout = Layout.of(None if node is None else OmegaConf.to_container(node))  # type: ignore[arg-type]
     settings = setting_fields(layout.paper) if layout.paper else []
     looks = [f"method.look.{name}" for name in Look.__dataclass_fields__]
-    wanted = distinct([*layout.fields, *settings, *looks, "seed"])
+    wanted = distinct([*layout.fields, *layout.tried, *settings, *looks, "seed"])
     tables, runs = jobs[0].tables, []
     for job in jobs:
         result = job.run.result()
@@ -117,20 +127,49 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
         settings_of_job = {field: job.value(field) for field in wanted}
         runs.append(Run(job.run.path, {**values, **settings_of_job}, result))
     broken = [line for run in runs if run.result is None and (line := broken_result(run.folder))]
-    return Grid(runs, layout, jobs[0].run.path.parent, tables, broken)
+    command = (experiment, *overrides)
+    return Grid(runs, layout, jobs[0].run.path.parent, tables, broken, command)
 
 
-def write_report(
-    title: str, runs: Sequence[Run], layout: Layout, folder: Path, broken: Sequence[str] = ()
-) -> str:
-    """All formats, each in one step, into ``folder``.
+def report_of(
+    title: str, runs: Sequence[Run], layout: Layout, broken: Sequence[str] = ()
+) -> Report:
+    """Tables, what they answer, and what to know of them.
 
     Args:
         title: of the grid.
         runs: in the order in which they are to appear.
         layout: of the tables.
-        folder: of the report.
         broken: what is wrong with results that were left out.
+    """
+    shown, chosen = chosen_on_val(runs, layout)
+    tables = tables_of(shown, layout)
+    notes = [*notes_of(runs, tables), *chosen, *(f"Broken, and left out: {b}" for b in broken)]
+    answers = next((found for table in tables if (found := answer(table))), [])
+    return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answers)
+
+
+def with_beside(report: Report, grid: Grid) -> Report:
+    """The tables of another grid behind those of a report."""
+    name, *overrides = grid.command
+    tables = [
+        replace(table, title=", ".join(filter(None, [f"beside it {name}", table.title])))
+        for table in tables_of(grid.runs, grid.layout)
+    ]
+    notes = [*report.notes]
+    if missing := sum(run.result is None for run in grid.runs):
+        words = " ".join([name, *overrides])
+        notes.append(f"Beside it {missing} of {len(grid.runs)} runs are missing: {words}.")
+    return replace(report, tables=[*report.tables, *tables], notes=notes)
+
+
+def write_report(report: Report, runs: Sequence[Run], folder: Path) -> str:
+    """All formats, each in one step, into ``folder``.
+
+    Args:
+        report: to write.
+        runs: whose figures the page shows.
+        folder: of the report.
 
     Returns:
         The Markdown.
@@ -138,9 +177,6 @@ def write_report(
     Raises:
         OSError: If the folder cannot be written.
     """
-    tables = tables_of(runs, layout)
-    notes = [*notes_of(runs, tables), *(f"Broken, and left out: {line}" for line in broken)]
-    report = Report(in_a_line(title), tables, [in_a_line(note) for note in notes])
     text = markdown(report)
     for name, content in (
         ("report.md", text),

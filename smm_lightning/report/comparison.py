@@ -8,7 +8,7 @@ from scipy.stats import t
 from smm_lightning.report.tables import Table
 
 OURS = "smm"
-_METHOD = "method.name"
+METHOD = "method.name"
 _LEVEL = 0.95
 
 
@@ -40,16 +40,16 @@ class Comparison:
 def compare_methods(table: Table) -> list[Comparison]:
     """Every pair of columns that differs in the method alone, one of them being SMM."""
     fields = table.columns_by_field
-    if not table.metric.highest or any(_METHOD not in names for names in fields.values()):
+    if not table.metric.highest or any(METHOD not in names for names in fields.values()):
         return []
     values = table.runs.pivot_table("value", ["row", "seed"], "column", sort=False)
     compared = []
-    for ours in (column for column in values if fields[column][_METHOD] == OURS):
-        for theirs in (column for column in values if fields[column][_METHOD] != OURS):
+    for ours in (column for column in values if fields[column][METHOD] == OURS):
+        for theirs in (column for column in values if fields[column][METHOD] != OURS):
             differences = (values[ours] - values[theirs]).dropna()
             # A baseline may lack a setting of SMM's, such as its patch size.
-            shared = fields[ours].items() - {(_METHOD, OURS)}
-            alike = fields[theirs].items() - {(_METHOD, fields[theirs][_METHOD])} <= shared
+            shared = fields[ours].items() - {(METHOD, OURS)}
+            alike = fields[theirs].items() - {(METHOD, fields[theirs][METHOD])} <= shared
             if alike and len(differences):
                 compared.append(_compare(ours, theirs, differences))
     return compared

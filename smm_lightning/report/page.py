@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from smm_lightning.report.chart import chart_of
 from smm_lightning.report.comparison import compare_methods
 from smm_lightning.report.render import COMPARED, Report, compared_row, heading, shown_rows
 from smm_lightning.report.runs import Run
@@ -30,6 +31,7 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
     environment = Environment(loader=PackageLoader("smm_lightning.report", "."), autoescape=True)
     return environment.get_template("page.html.j2").render(
         report=report,
+        chart=next((c for t in report.tables if (c := chart_of(t, heading(t)))), None),
         tables=[
             {
                 "heading": heading(table),

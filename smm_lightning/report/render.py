@@ -42,11 +42,13 @@ class Report:
         title: of the grid.
         tables: of it.
         notes: a line each.
+        answer: what a reader looks for, in sentences; the first is the most important one.
     """
 
     title: str
     tables: Sequence[Table]
     notes: Sequence[str]
+    answer: Sequence[str] = ()
 
 
 def heading(table: Table) -> str:
@@ -134,7 +136,7 @@ def _interval(interval: tuple[float, float] | None) -> str:
 def markdown(report: Report) -> str:
     """For READMEs and terminals."""
     notes = "\n".join(f"- {as_markdown(note)}" for note in report.notes)
-    parts = [f"# {as_markdown(report.title)}", notes]
+    parts = [f"# {as_markdown(report.title)}", *map(as_markdown, report.answer), notes]
     for table in report.tables:
         parts.append(f"## {as_markdown(heading(table))}")
         head = ["", *table.columns]
@@ -161,7 +163,7 @@ def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def latex(report: Report) -> str:
     """Tables to include in a paper; they need the package booktabs."""
-    parts = [f"% {note}" for note in report.notes]
+    parts = [f"% {line}" for line in (*report.answer, *report.notes)]
     for table in report.tables:
         columns = [_tex(column) for column in table.columns]
         lines = [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", "\\toprule"]

