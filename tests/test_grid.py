@@ -1,6 +1,8 @@
 """Every experiment expands to the runs that its header promises, without running any."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,9 @@ from smm_lightning.errors import UserError
 from smm_lightning.report.__main__ import grid_of
 from smm_lightning.report.tables import tables_of
 from smm_lightning.run.folder import State
-from smm_lightning.run.grid import CONF, expand
+from smm_lightning.run.grid import CONF, expand, paper_grids
 from smm_lightning.run.identity import run_name
-from smm_lightning.run.status import print_states
+from smm_lightning.run.status import print_grids, print_states
 from smm_lightning.training.assembly import build
 
 GRIDS = sorted(
@@ -183,3 +185,52 @@ def test_grids_and_reports_load_no_torch():
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_all_tables_counts_a_shared_run_once(tmp_path, capsys):
+    assert set(paper_grids()) == PAPER
+    assert paper_grids()[:3] == ["table1_resnet18", "table1_resnet50", "table2"]
+    assert paper_grids()[-1] == "figure4"
+    words = ["method=smm,full", f"paths.root={tmp_path}"]
+    grids = {
+        "one": expand("smoke", [*words, "mapping=ilm,flm"]),
+        "two": expand("smoke", [*words, "mapping=flm,rlm"]),
+    }
+    assert not print_grids(grids)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [["one", "4", "0", "0"], ["two", "4", "2", "0"], ["in", "all", "6", "0"]]
+
+
+def test_all_tables_runs_every_grid_and_goes_on_after_a_failed_one(tmp_path):
+    """With a stand-in for Python that notes what it is asked."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(
+        '#!/bin/bash\n[[ $1 == -c ]] && exec echo table2 table10 figure4\necho "$@" >> asked\n'
+        '[[ "$*" == *"status all_tables"* ]] && exit 1\n'
+        '[[ "$*" == *"--multirun experiment=table2 "* ]] && exit "${FAILS:-1}"\nexit 0\n'
+    )
+    python.chmod(0o755)
+    shutil.copy(CONF.parent / "multirun.sh", tmp_path)
+
+    def asked(**environment):
+        (tmp_path / "asked").unlink(missing_ok=True)
+        done = subprocess.run(
+            ["bash", str(tmp_path / "multirun.sh"), "all_tables", "seed=0"],
+            capture_output=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+        lines = (tmp_path / "asked").read_text().splitlines()
+        words = [line.removeprefix("-m smm_lightning ") for line in lines]
+        return done.returncode, [w for w in words if not w.startswith("report")]
+
+    status, words = asked()
+    assert status == 1
+    assert words[:3] == ["status all_tables seed=0", "benchmark table4", "benchmark table5"]
+    order = [w for w in words if w.startswith("train")]
+    grids = ("table2", "table10", "figure4")
+    assert order == [f"train --multirun experiment={name} seed=0" for name in grids]
+    status, words = asked(FAILS="130")  # a signal ends all of it
+    assert status == 130
+    assert words[-1] == "train --multirun experiment=table2 seed=0"

@@ -98,9 +98,9 @@ def twins_accuracies(case):
         lambda _: (images, targets, batches, images, targets),
         epochs=epochs,
         milestones=milestones,
-        refit_every_epoch=True,
+        kind=training.one_to_one(CLASSES),
+        refit="epoch",
         lr=0.01,
-        classes=CLASSES,
     )
     return [accuracy for _, _, accuracy in found]
 

@@ -5,6 +5,7 @@ on its own, or at the wrong time, is a difference here.
 """
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -33,7 +34,8 @@ class Watch(L.Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if batch_idx == 0:
-            self.mappings.append(module.classifier.label_mapping.index.tolist())
+            mapping = module.classifier.label_mapping
+            self.mappings.append(getattr(mapping, "index", mapping.dense()).tolist())
         self.losses[trainer.current_epoch].append(outputs["loss"].item())
         self.batches[trainer.current_epoch].append(batch["index"].tolist())
 
@@ -76,9 +78,30 @@ def images_of(splits, numbers_of_training, numbers_of_test, batches, seed):
     return data
 
 
-@pytest.mark.parametrize("mapping", ["ilm", "flm"])
-def test_a_whole_training_is_its_twin(composed, mapping):
-    cfg = composed(*OPTIONS, "recipe=paper", f"mapping={mapping}")
+# The mapping, when it is taken anew, its twin, and how close losses are. Masses of BLM+ are counted
+# in units of 2^-24: Adam makes a percent of a difference of 1e-8 within three epochs.
+KINDS = {
+    "ilm": (("mapping=ilm",), "epoch", training.one_to_one(CLASSES), 1e-10),
+    "flm": (("mapping=flm",), "once", training.one_to_one(CLASSES), 1e-10),
+    "ilm running": (
+        *(("mapping=ilm", "mapping.refresh=running"), "running"),
+        *(training.one_to_one(CLASSES), 1e-10),
+    ),
+    "blm": (("mapping=blm",), "epoch", training.bayesian(CLASSES), 1e-10),
+    "blm running": (  # published as "fast"
+        *(("mapping=blm", "mapping.refresh=running"), "running"),
+        *(training.bayesian(CLASSES), 1e-10),
+    ),
+    "blm_plus running": (
+        *(("mapping=blm_plus", "mapping.refresh=running", "mapping.top=3"), "running"),
+        *(training.bayesian(CLASSES, top=3, unit=2**-24), 1e-10),
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "refit", "kind", "near"), KINDS.values(), ids=KINDS)
+def test_a_whole_training_is_its_twin(composed, words, refit, kind, near):
+    cfg = composed(*OPTIONS, "recipe=paper", *words)
     parts, watch = assemble(cfg), Watch()
     transform, data = parts.module.classifier.input_transform, parts.data
     spec = parts.module.classifier.backbone
@@ -91,20 +114,20 @@ def test_a_whole_training_is_its_twin(composed, mapping):
         *(twin, network, images_of(data.source.load(), *numbers, watch.batches, cfg.seed)),
         epochs=EPOCHS,
         milestones=[3],
-        refit_every_epoch=mapping == "ilm",
+        kind=kind,
+        refit=refit,
         lr=0.1,
-        classes=CLASSES,
     )
     expected = list(epochs)
-    assert [mapping for mapping, _, _ in expected] == watch.mappings
-    assert len({tuple(mapping) for mapping in watch.mappings}) == (
-        EPOCHS if mapping == "ilm" else 1
-    )
+    for (mapping, _, _), ours in zip(expected, watch.mappings, strict=True):
+        assert np.asarray(ours) == pytest.approx(np.asarray(mapping), rel=0, abs=near)
+    moved = {np.asarray(mapping).tobytes() for mapping in watch.mappings}
+    assert len(moved) == (1 if refit == "once" else EPOCHS)
     assert [len(losses) for losses in watch.losses] == [5] * EPOCHS
     for (_, losses, accuracy), found, tested in zip(
         expected, watch.losses, watch.accuracies, strict=True
     ):
-        assert found == pytest.approx(losses, rel=0, abs=1e-10)
+        assert found == pytest.approx(losses, rel=0, abs=near)
         assert tested == pytest.approx(accuracy, abs=1e-6)
     final = twin_of(transform, spec.mean, spec.std).state_dict()
     for name, value in twin.state_dict().items():
@@ -112,4 +135,5 @@ def test_a_whole_training_is_its_twin(composed, mapping):
         # 1e-17 or so, Adam's steps of 0.1 * 1e-17 / 1e-8 add up to 1e-9, in running means, too.
         bias = name.startswith("generator.convolutions") and name.endswith("bias")
         drifts = bias or name.endswith("running_mean")
-        torch.testing.assert_close(final[name], value, rtol=1e-9, atol=1e-8 if drifts else 1e-9)
+        far = 1e-8 if drifts else 1e-9
+        torch.testing.assert_close(final[name], value, rtol=1e-9, atol=max(far, 10 * near))

@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ def main() -> None:
     options = _parser().parse_args()
     if options.part:
         _answer(options.part, options.given)
+        return
+    if options.table:
+        print("\n".join(_table(options)))
         return
     with tempfile.TemporaryDirectory() as work:
         setting = _setting(options, work)
@@ -51,6 +55,21 @@ def measure_all(setting: dict[str, Any], options: argparse.Namespace) -> dict[st
                 runs = measured["cases"].setdefault(name, {}).setdefault(part, [])
                 runs.append(_in_process(part, varied))
     return measured
+
+
+def _table(options: argparse.Namespace) -> Iterator[str]:
+    """A table of the paper that needs no training."""
+    from smm_lightning.benchmark.paper_tables import table4, table5
+    from smm_lightning.benchmark.setting import Setting
+    from smm_lightning.device import keep_freed_memory
+
+    keep_freed_memory()
+    setting = Setting(**_setting(options, "."))
+    machine = _machine(dataclasses.asdict(setting))
+    yield from table4() if options.table == "table4" else table5(setting)
+    yield ""
+    device = machine["gpu"] or f"{machine['cpu']} ({machine['capability']})"
+    yield f"{device}, {machine['threads']} threads, torch {machine['versions']['torch']}"
 
 
 def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
@@ -123,6 +142,9 @@ def _machine(setting: dict[str, Any]) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "table", nargs="?", choices=("table4", "table5"), help="of the paper, instead"
+    )
     parser.add_argument("--backbone", default="resnet18", help="of conf/backbone (resnet18)")
     parser.add_argument("--size", type=int, help="side of the input; default: the backbone's")
     parser.add_argument("--method", help="of conf/method (smm)")

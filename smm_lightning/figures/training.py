@@ -16,23 +16,24 @@ from smm_lightning.report.runs import Run
     "training",
     of="group",
     weights=False,
-    caption="Training loss for each epoch, and accuracies of the last epoch with one standard "
-    "deviation over the seeds (as Figures 11 and 12).",
+    caption="Training loss and training accuracy for each epoch, and accuracies of the last epoch "
+    "with one standard deviation over the seeds (as Figures 11 and 12).",
 )
 def training(group: Group) -> Drawn:
     """Figures 11 and 12: means over the seeds."""
     methods: dict[str, list[Run]] = defaultdict(list)
     for run in group.runs:
         methods[run.method].append(run)
-    drawn = new_figure(2 * COLUMN, 2.7)
-    left, right = drawn.subplots(1, 2)
+    drawn = new_figure(2 * COLUMN, 2.4)
+    left, middle, right = drawn.subplots(1, 3)
     columns = ("method", "n", "train", "train std", "test", "test std")
     data: dict[str, list[Any]] = {name: [] for name in columns}
     for place, (method, runs) in enumerate(methods.items()):
         look, results = group.looks[method], [run.finished for run in runs]
-        losses = _mean_losses(results)
-        line = {"color": look.colour, "marker": look.marker, "label": look.label}
-        left.plot(range(1, len(losses) + 1), losses, ms=3, **line)
+        line = {"color": look.colour, "marker": look.marker, "ms": 3}
+        losses, accuracies = _means(results, "train/loss"), 100 * _means(results, "train/acc")
+        left.plot(range(1, len(losses) + 1), losses, label=look.label, **line)
+        middle.plot(range(1, len(accuracies) + 1), accuracies, **line)
         row: list[Any] = [method, len(results)]
         for offset, (split, hatch) in enumerate((("train", ""), ("test", "///"))):
             values = [100 * result[f"{split}/acc_last"] for result in results]
@@ -42,8 +43,9 @@ def training(group: Group) -> Drawn:
             row += [mean, std]
         for column, value in zip(data.values(), row, strict=True):
             column.append(value)
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set(xlabel="epoch", title="training loss")
+    for axis, title in ((left, "training loss"), (middle, "training accuracy (%)")):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set(xlabel="epoch", title=title)
     drawn.legend(loc="outside lower center", ncols=4)
     labels = [group.looks[method].label for method in methods]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
@@ -52,8 +54,8 @@ def training(group: Group) -> Drawn:
     return Drawn(drawn, data)
 
 
-def _mean_losses(results: list[dict[str, Any]]) -> Any:
+def _means(results: list[dict[str, Any]], name: str) -> Any:
     """Over the runs (epochs,), as long as all of them were trained."""
     length = min(len(result["history"]) for result in results)
-    losses = [[row["train/loss"] for row in one["history"][:length]] for one in results]
-    return np.mean(losses, axis=0)
+    values = [[row[name] for row in one["history"][:length]] for one in results]
+    return np.mean(values, axis=0)

@@ -94,7 +94,7 @@ class BayesianMapping(LabelMapping):
         else:
             # Among equal ones the first, on every device: topk promises no order.
             probabilities, order = (
-                source.float().softmax(1).sort(stable=True, dim=1, descending=True)
+                in_float32(source).softmax(1).sort(stable=True, dim=1, descending=True)
             )
             mass, chosen = probabilities[:, : self.top], order[:, : self.top]
         cells = chosen * self.weight.shape[1] + targets[:, None]

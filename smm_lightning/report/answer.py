@@ -1,7 +1,7 @@
 """What a reader looks for first: is SMM the best, by how much, and what do its parts bring."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -9,6 +9,20 @@ from smm_lightning.report.comparison import METHOD, OURS, compare_methods
 from smm_lightning.report.tables import Table
 
 _PATCH = "method.patch_size"
+
+
+def answers(tables: Sequence[Table]) -> list[str]:
+    """Sentences about all tables of the first metric that has something to say.
+
+    Args:
+        tables: of a report.
+    """
+    for metric in dict.fromkeys(table.metric.name for table in tables):
+        alike = [table for table in tables if table.metric.name == metric]
+        said = [(table, sentence) for table in alike for sentence in answer(table)]
+        if said:
+            return [f"{t.title}: {s}" if len(alike) > 1 else s for t, s in said]
+    return []
 
 
 def answer(table: Table) -> list[str]:
@@ -32,9 +46,10 @@ def _against_next_best(table: Table) -> Iterator[str]:
         next_best = means[others].max(axis=1)
         margins = means[ours[0]] - next_best
         within = f" ({shared})" if shared else ""
+        what = "datasets" if table.of_datasets else "rows"
         yield (
             f"SMM{within} is the best of {len(columns)} methods on {int((margins > 0).sum())} of "
-            f"{len(margins)} rows, and on average {margins.mean():+.1f} from the next best."
+            f"{len(margins)} {what}, and on average {margins.mean():+.1f} from the next best."
         )
         each = (
             f"{row} {margin:+.1f} ({_method(table, str(means.loc[row, others].idxmax()))})"

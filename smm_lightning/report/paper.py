@@ -38,6 +38,11 @@ def _rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def rows_of(table: str) -> list[dict[str, str]]:
+    """The lines of ``paper.csv`` about a table."""
+    return [row for row in _rows() if row["table"] == table]
+
+
 def printed_order(run: Run) -> tuple[int, ...]:
     """Sorts runs as the paper prints them: by dataset, backbone, mapping, method; others last."""
     places = []
@@ -50,7 +55,7 @@ def printed_order(run: Run) -> tuple[int, ...]:
 
 def setting_fields(table: str) -> list[str]:
     """Dotted fields, other than the names, that tell the rows of this table apart."""
-    settings = (row["setting"].split() for row in _rows() if row["table"] == table)
+    settings = (row["setting"].split() for row in rows_of(table))
     return distinct(item.partition("=")[0] for words in settings for item in words)
 
 
@@ -64,9 +69,9 @@ def printed(table: str, run: Run, metric: str, *, average: bool = False) -> Prin
         average: the printed average over the datasets instead.
     """
     dataset = "average" if average else run.value("dataset.name")
-    for row in _rows():
+    for row in rows_of(table):
         if (
-            (row["table"], row["metric"]) == (table, _PRINTED.get(metric))
+            row["metric"] == _PRINTED.get(metric)
             and row["dataset"] in ("", dataset)
             and row["backbone"] in ("", run.value("backbone.name"))
             and row["method"] in ("", run.value("method.name"))

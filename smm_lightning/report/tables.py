@@ -113,6 +113,7 @@ class Table:
         averaged: how many rows those are.
         columns_by_field: values of the fields that make a column, by its label.
         colours: of the columns' methods.
+        of_datasets: whether every row is a dataset.
         unlike: settings or data that differ between rows or columns of the same name.
     """
 
@@ -124,6 +125,7 @@ class Table:
     averaged: int
     columns_by_field: Mapping[str, Mapping[str, str]]
     colours: Mapping[str, str]
+    of_datasets: bool
     unlike: Sequence[str]
 
     @property
@@ -231,7 +233,8 @@ def _table(
     numbers = [_printed(layout.paper, run, metric) for run in cells["run"]]
     cells[["paper", "paper_std"]] = numbers
     means = cells["mean"].unstack("column", sort=False).dropna()
-    if layout.rows != ("dataset.name",):
+    of_datasets = layout.rows == ("dataset.name",)
+    if not of_datasets:
         means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
     averages = {
@@ -251,6 +254,7 @@ def _table(
             for column, run in zip(runs["column"], runs["run"], strict=True)
         },
         {column: run.look.colour for column, run in zip(runs["column"], runs["run"], strict=True)},
+        of_datasets,
         unlike,
     )
 

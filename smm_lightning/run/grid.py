@@ -3,6 +3,7 @@
 Imports no torch: a status or a report must answer at once.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run.identity import run_key, run_name
 from smm_lightning.run.recorded import Tables
 
+ALL_TABLES = "all_tables"  # stands for all grids of the paper
 _NAME = "${run_name:}"
 _WHERE = ("hydra/launcher", "hydra.launcher")  # overrides that say where runs run, not which
 
@@ -88,6 +90,15 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     if twice:
         raise problem(experiment, "two jobs are the same run", twice[0], "Leave one of them out.")
     return jobs
+
+
+def paper_grids(config_dir: Path = CONF) -> list[str]:
+    """The experiments that are tables and figures of the paper, in its order."""
+    stems = [path.stem for path in (config_dir / "experiment").glob("*.yaml")]
+    found = [
+        match for stem in stems if (match := re.fullmatch(r"(table|figure)(\d+)(_\w+)?", stem))
+    ]
+    return [match[0] for match in sorted(found, key=lambda m: (m[1] == "figure", int(m[2]), m[0]))]
 
 
 def decisive(overrides: Sequence[str]) -> list[str]:

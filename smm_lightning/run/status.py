@@ -1,6 +1,7 @@
 """``smm status <experiment> [overrides]``: how the runs of a grid stand.
 
-Exit status 0 if all are done, 1 if not.
+``all_tables`` stands for all grids of the paper, of which some have runs in common. Exit status 0
+if all are done, 1 if not.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from smm_lightning.run.folder import STATES, State
-from smm_lightning.run.grid import Job, jobs_of
+from smm_lightning.run.grid import ALL_TABLES, Job, expand, jobs_of, paper_grids
 
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
@@ -24,9 +25,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", action="store_true", help="list finished and pending runs, too")
-    parser.add_argument("experiment", help="a file of conf/experiment")
+    parser.add_argument("experiment", help="a file of conf/experiment, or all_tables")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     options = parser.parse_intermixed_args()
+    if options.experiment == ALL_TABLES:
+        sys.exit(not print_grids({name: expand(name, options.overrides) for name in paper_grids()}))
     jobs = jobs_of([options.experiment, *options.overrides])
     rows = jobs[0].tables.rows
     states = [(job, state_of(job, rows)) for job in jobs]
@@ -73,6 +76,28 @@ def print_states(states: list[tuple[Job, State]], *, everything: bool) -> None:
     if not console.is_terminal:  # a log is read with its lines whole
         console = Console(width=240)
     console.print(table, highlight=False)
+
+
+def print_grids(grids: Mapping[str, list[Job]]) -> bool:
+    """A line for each grid: its runs, how many of them grids above it have, and how many are done.
+
+    Args:
+        grids: jobs by the names of grids.
+
+    Returns:
+        Whether all runs are done.
+    """
+    rows = next(iter(grids.values()))[0].tables.rows
+    done: dict[str, bool] = {}
+    width = max(map(len, grids))
+    print(f"{'grid':{width}}   runs  shared    done")
+    for name, jobs in grids.items():
+        shared = sum(job.run.key in done for job in jobs)
+        done |= {job.run.key: state_of(job, rows).name == "done" for job in jobs}
+        finished = sum(done[job.run.key] for job in jobs)
+        print(f"{name:{width}}  {len(jobs):5}  {shared:6}  {finished:6}")
+    print(f"{'in all':{width}}  {len(done):5}          {sum(done.values()):6}")
+    return all(done.values())
 
 
 def _clock(state: State) -> str:

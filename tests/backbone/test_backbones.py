@@ -190,7 +190,7 @@ def test_efficientnet_lite_knows_what_it_sees(kind, size):
     images = (pixels.view(1, size, size, 3).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     scores = backbone(images).softmax(1)[0]
     noise = backbone(torch.randn(1, 3, size, size)).softmax(1)[0]
-    assert scores.max() > 0.05 > 10 / 1000
+    assert scores.max() > 0.03 > 10 / 1000
     assert scores.argmax() != noise.argmax()
     assert len(backbone.class_names) == 1000
     assert backbone.class_names[0].startswith("tench")

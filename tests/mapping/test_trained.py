@@ -1,10 +1,14 @@
 """Trained layers as mappings: on source logits and on features."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from smm_lightning.classifier import ReprogrammedClassifier, learned
+from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.mapping import FeatureHead, LinearMapping
+from smm_lightning.report.runs import run_in
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.train import train
@@ -76,3 +80,19 @@ def test_first_weights_are_those_of_the_seed_and_of_pytorch():
 
 def test_more_target_classes_than_source_classes_are_fine_for_a_head():
     assert LinearMapping(3, 9)(torch.randn(2, 3)).shape == (2, 9)
+
+
+@pytest.mark.slow
+def test_a_head_without_a_prompt_is_logistic_regression(composed):
+    """On digits, with scikit-learn's on the same features of the frozen network."""
+    words = ("method=none", "mapping=fc", "optimizer.groups.mapping.lr=0.001", "epochs=20")
+    cfg = composed(*words, "backbone.image_size=64")
+    ours = train(cfg)["test/acc_last"]
+    trained, features = TrainedRun(run_in(RunFolder(cfg.paths.run, "").path)), {}
+    for split in ("train", "test"):
+        images, targets = trained.images(split, np.arange(len(trained.labels(split))))
+        with torch.inference_mode():
+            parts = [trained.classifier.source(some) for some in images.split(64)]
+        features[split] = torch.cat(parts).numpy(), targets.numpy()
+    theirs = LogisticRegression(max_iter=2000).fit(*features["train"]).score(*features["test"])
+    assert ours == pytest.approx(theirs, abs=0.01)

@@ -123,8 +123,8 @@ def learning_rates(lr, decay, milestones, epochs):
     return rates
 
 
-def bayesian_mapping(logits, targets, classes, smoothing=1.0, top=None):
-    """BLM, and BLM+ with ``top``: sample by sample, class by class."""
+def bayesian_mapping(logits, targets, classes, smoothing=1.0, top=None, unit=None):
+    """BLM, and BLM+ with ``top``: sample by sample, class by class; masses in whole units."""
     d = np.zeros((logits.shape[1], classes))
     for row, t in zip(logits.astype(np.float64), targets, strict=True):
         if top is None:
@@ -133,7 +133,7 @@ def bayesian_mapping(logits, targets, classes, smoothing=1.0, top=None):
         mass = np.exp(row - row.max())
         mass /= mass.sum()
         for s in sorted(range(len(row)), key=lambda s: (-mass[s], s))[:top]:
-            d[s, t] += mass[s]
+            d[s, t] += mass[s] if unit is None else np.round(mass[s] / unit) * unit
     weights = np.zeros_like(d)
     for s in range(len(d)):
         weights[s] = d[s] / (d[s].sum() + smoothing)

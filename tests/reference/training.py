@@ -66,34 +66,56 @@ def test_image(image, size):
 test_image.__test__ = False
 
 
-def count(prompt, network, images, targets, sources, classes):
-    """d[s, t], in eval mode."""
+def one_to_one(classes):
+    """How a one-to-one mapping is taken from logits (N, S) and targets (N,), and how it is used."""
+
+    def fit(logits, targets):
+        predicted = logits.argmax(1).tolist()
+        return equations.greedy(
+            equations.counts(predicted, targets.tolist(), logits.shape[1], classes)
+        )
+
+    return fit, lambda logits, mapping: logits[:, mapping]
+
+
+def bayesian(classes, **options):
+    """The same of BLM, and of BLM+ with ``top``."""
+
+    def fit(logits, targets):
+        return equations.bayesian_mapping(logits.numpy(), targets.tolist(), classes, **options)
+
+    return fit, lambda logits, weights: logits @ torch.from_numpy(weights)
+
+
+def answers(prompt, network, images):
+    """Source logits in eval mode."""
     prompt.eval()
     with torch.no_grad():
-        predicted = network(prompt(images)).argmax(1)
+        logits = network(prompt(images))
     prompt.train()
-    return equations.counts(predicted.tolist(), targets.tolist(), sources, classes)
+    return logits
 
 
-def train(prompt, network, data, *, epochs, milestones, refit_every_epoch, lr, classes):
+def train(prompt, network, data, *, epochs, milestones, kind, refit, lr):
     """Yields, for every epoch, its mapping, the losses of its steps, and the test accuracy.
 
     ``data(epoch)`` answers with the images (N, 3, S, S), targets (N,), the batches as lists of
-    numbers, the test images and the test targets.
+    numbers, the test images and the test targets. ``refit``: ``once``, ``epoch``, or ``running``:
+    after an epoch, from the logits of its training steps, as BayesianLM's ``train_vm_fast.py``.
     """
     both = [Adam([prompt.delta], lr), Adam(prompt.generator.parameters(), lr)]
     schedules = [MultiStepLR(adam, milestones, 0.1) for adam in both]
+    fit, use = kind
     mapping = None
     for epoch in range(epochs):
         images, targets, batches, test_images, test_targets = data(epoch)
-        if mapping is None or refit_every_epoch:
-            sources = network(prompt.normalize(images[:1])).shape[1]
-            counts = count(prompt, network, images, targets, sources, classes)
-            mapping = equations.greedy(counts)
-        losses = []
+        if mapping is None or refit == "epoch":
+            mapping = fit(answers(prompt, network, images), targets)
+        losses, seen = [], []
         for batch in batches:
-            logits = network(prompt(images[batch]))[:, mapping]
-            loss = functional.cross_entropy(logits, targets[batch])
+            source = network(prompt(images[batch]))
+            seen.append((source.detach(), targets[batch]))
+            loss = functional.cross_entropy(use(source, mapping), targets[batch])
             for adam in both:
                 adam.zero_grad()
             loss.backward()
@@ -102,9 +124,9 @@ def train(prompt, network, data, *, epochs, milestones, refit_every_epoch, lr, c
             losses.append(loss.item())
         for schedule in schedules:
             schedule.step()
-        prompt.eval()
-        with torch.no_grad():
-            predicted = network(prompt(test_images))[:, mapping].argmax(1)
-        prompt.train()
+        predicted = use(answers(prompt, network, test_images), mapping).argmax(1)
         accuracy = float(np.mean((predicted == test_targets).numpy()))
         yield mapping.tolist(), losses, accuracy
+        if refit == "running":
+            logits, of_them = zip(*seen, strict=True)
+            mapping = fit(torch.cat(logits), torch.cat(of_them))

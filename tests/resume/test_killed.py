@@ -38,9 +38,19 @@ CASES = {
         *("+scheduler.cycle_momentum=false", "callbacks.last.every_n_steps=2"),
     ),
 }
+CASES |= {
+    "blm running, fine-tuned": (
+        *("method=smm", "mapping=blm", "mapping.refresh=running", "adapter=full"),
+        "callbacks.last.every_n_steps=2",
+    ),
+    "blm_plus": ("method=full", "mapping=blm_plus", "mapping.top=3", "dataset.num_workers=2"),
+    "a head": ("method=smm", "mapping=fc", "callbacks.last.every_n_steps=2"),
+    "a learned mapping alone": ("method=none", "mapping=linear", "callbacks.last.every_n_steps=3"),
+    "nothing trained": ("method=none", "callbacks.last.every_n_steps=2"),
+}
 QUICK = {"smm ilm, in mid-epoch": 2, "smm ilm, 2 workers": 1, "smm running": 3, "full rlm": 3}
 QUICK |= {"cosine, warm-up, smoothed, balanced, clipped": 2, "a schedule of torch's": 2}
-QUICK |= {"a temperature, a mapping that holds still": 3}
+QUICK |= {"a temperature, a mapping that holds still": 3, "blm running, fine-tuned": 3}
 
 
 def compare(tmp_path, options, kills, seed, **arguments):
