@@ -12,7 +12,7 @@ from typing import Any
 
 from smm_lightning.errors import UserError
 from smm_lightning.files import at, write_atomically, writing
-from smm_lightning.report.answer import answers
+from smm_lightning.report.answer import answer
 from smm_lightning.report.chosen import chosen_on_val
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -145,7 +145,7 @@ def report_of(
     shown, chosen = chosen_on_val(runs, layout)
     tables = tables_of(shown, layout)
     notes = [*notes_of(runs, tables), *chosen, *(f"Broken, and left out: {b}" for b in broken)]
-    return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answers(tables))
+    return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answer(tables))
 
 
 def with_beside(report: Report, grid: Grid) -> Report:

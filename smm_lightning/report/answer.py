@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -11,51 +12,72 @@ from smm_lightning.report.tables import Table
 _PATCH = "method.patch_size"
 
 
-def answers(tables: Sequence[Table]) -> list[str]:
-    """Sentences about all tables of the first metric that has something to say.
+@dataclass(frozen=True)
+class Margins:
+    """Of SMM over the next best method, in rows of a table.
+
+    Attributes:
+        shared: by what the compared columns are the same, and those of other margins are not.
+        methods: how many there are, SMM included.
+        margins: by row, in points.
+        next_best: names of methods by row.
+    """
+
+    shared: str
+    methods: int
+    margins: "pd.Series[float]"
+    next_best: "pd.Series[str]"
+
+
+def answer(tables: Sequence[Table]) -> list[str]:
+    """Sentences about the first metric that has something to say; the first is the answer.
 
     Args:
         tables: of a report.
     """
-    for metric in dict.fromkeys(table.metric.name for table in tables):
+    for metric in dict.fromkeys(table.metric.name for table in tables if table.metric.highest):
         alike = [table for table in tables if table.metric.name == metric]
-        said = [(table, sentence) for table in alike for sentence in answer(table)]
-        if said:
-            return [f"{t.title}: {s}" if len(alike) > 1 else s for t, s in said]
+        found = [margins for table in alike for margins in margins_of(table)]
+        details = [
+            f"{table.title}: {sentence}" if len(alike) > 1 else sentence
+            for table in alike
+            for sentence in (*_margins_by_row(table), *_ablations(table), *_patch_sizes(table))
+        ]
+        if found:
+            what = "datasets" if alike[0].of_datasets and len(found) == 1 else "rows"
+            return [_lead(found, what), *details]
+        if details:
+            return details
     return []
 
 
-def answer(table: Table) -> list[str]:
-    """Sentences about a table of accuracies; none where it has no SMM to compare.
-
-    Args:
-        table: of one metric.
-    """
-    if not table.metric.highest:
-        return []
-    return [*_against_next_best(table), *_ablations(table), *_patch_sizes(table)]
+def _lead(found: Sequence[Margins], what: str) -> str:
+    margins = pd.concat([one.margins for one in found])
+    methods = "/".join(map(str, sorted({one.methods for one in found})))
+    return (
+        f"SMM is the best of {methods} methods on {int((margins > 0).sum())} of {len(margins)} "
+        f"{what}, and on average {margins.mean():+.1f} from the next best."
+    )
 
 
-def _against_next_best(table: Table) -> Iterator[str]:
+def margins_of(table: Table) -> Iterator[Margins]:
+    """SMM against the next best, for every group of columns that differ in the method alone."""
     for shared, columns in _groups(table).items():
         ours = [column for column in columns if _method(table, column) == OURS]
         others = [column for column in columns if column not in ours]
         means = _means(table, [*ours, *others])
-        if len(ours) != 1 or not others or not len(means):
-            continue
-        next_best = means[others].max(axis=1)
-        margins = means[ours[0]] - next_best
-        within = f" ({shared})" if shared else ""
-        what = "datasets" if table.of_datasets else "rows"
-        yield (
-            f"SMM{within} is the best of {len(columns)} methods on {int((margins > 0).sum())} of "
-            f"{len(margins)} {what}, and on average {margins.mean():+.1f} from the next best."
-        )
-        each = (
-            f"{row} {margin:+.1f} ({_method(table, str(means.loc[row, others].idxmax()))})"
-            for row, margin in margins.items()
-        )
-        yield f"SMM{within} minus the next best method: {', '.join(each)}."
+        if len(ours) == 1 and others and len(means):
+            margins = means[ours[0]] - means[others].max(axis=1)
+            names = means[others].idxmax(axis=1).map(lambda column: _method(table, column))
+            yield Margins(shared, len(columns), margins, names)
+
+
+def _margins_by_row(table: Table) -> Iterator[str]:
+    for found in margins_of(table):
+        pairs = zip(found.margins.items(), found.next_best, strict=True)
+        each = ", ".join(f"{row} {margin:+.1f} ({name})" for (row, margin), name in pairs)
+        within = f" ({found.shared})" if found.shared else ""
+        yield f"SMM{within} minus the next best method: {each}."
 
 
 def _ablations(table: Table) -> Iterator[str]:

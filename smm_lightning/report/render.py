@@ -136,7 +136,10 @@ def _interval(interval: tuple[float, float] | None) -> str:
 def markdown(report: Report) -> str:
     """For READMEs and terminals."""
     notes = "\n".join(f"- {as_markdown(note)}" for note in report.notes)
-    parts = [f"# {as_markdown(report.title)}", *map(as_markdown, report.answer), notes]
+    details = "\n".join(f"- {as_markdown(line)}" for line in report.answer[1:])
+    lead = "".join(report.answer[:1])
+    above = [f"# {as_markdown(report.title)}", as_markdown(lead), details, notes]
+    parts = [part for part in above if part]
     for table in report.tables:
         parts.append(f"## {as_markdown(heading(table))}")
         head = ["", *table.columns]

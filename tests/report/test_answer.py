@@ -38,7 +38,7 @@ def of_patch_sizes(accuracies):
 
 def test_smm_against_the_next_best():
     (table,) = tables_of(made(ACCURACIES), LAST)
-    first, second = answer(table)
+    first, second = answer([table])
     assert first == (
         "SMM is the best of 3 methods on 1 of 2 datasets, and on average +0.0 from the next best."
     )
@@ -48,9 +48,9 @@ def test_smm_against_the_next_best():
 def test_a_row_with_missing_runs_answers_nothing():
     runs = [*made(ACCURACIES), missing("cifar10", "full", seed=2)]
     (table,) = tables_of(runs, LAST)
-    assert answer(table)[0].startswith("SMM is the best of 3 methods on 0 of 1 datasets")
+    assert answer([table])[0].startswith("SMM is the best of 3 methods on 0 of 1 datasets")
     (table,) = tables_of(made({("cifar10", "full"): (0.5,)}), LAST)
-    assert answer(table) == []
+    assert answer([table]) == []
 
 
 def test_what_the_parts_of_smm_bring():
@@ -61,7 +61,7 @@ def test_what_the_parts_of_smm_bring():
         ("cifar10", "smm"): (0.7,),
     }
     (table,) = tables_of(made(accuracies), LAST)
-    assert answer(table)[2] == (
+    assert answer([table])[2] == (
         "SMM minus what lacks a part of it, on average: full +20.0, only_mask +30.0, "
         "smm_single_channel +5.0."
     )
@@ -76,7 +76,7 @@ def test_patch_sizes():
     )
     layout = Layout(columns=("method.name", "method.patch_size"), metrics=("test/acc_last",))
     (table,) = tables_of(runs, layout)
-    assert answer(table)[-1] == (
+    assert answer([table])[-1] == (
         "Patch sizes: from 1 to 4 the accuracy changes by +10.0 on average, between 4 and 16 by "
         "10.0 in size."
     )
@@ -84,8 +84,11 @@ def test_patch_sizes():
 
 def test_several_tables_name_themselves():
     runs = made(ACCURACIES) + made(ACCURACIES, config__backbone__name="resnet50")
-    sentences = report_of("x", runs, LAST).answer
-    assert [s.split(":")[0] for s in sentences] == ["resnet18", "resnet18", "resnet50", "resnet50"]
+    lead, *details = report_of("x", runs, LAST).answer
+    assert lead == (
+        "SMM is the best of 3 methods on 2 of 4 rows, and on average +0.0 from the next best."
+    )
+    assert [sentence.split(":")[0] for sentence in details] == ["resnet18", "resnet50"]
 
 
 def test_no_average_where_rows_are_no_datasets():
