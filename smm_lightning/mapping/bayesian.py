@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from smm_lightning.errors import problem
-from smm_lightning.mapping.label_mapping import LabelMapping, Refresh, in_float32
+from smm_lightning.mapping.label_mapping import CountedMapping, Refresh, in_float32
 from smm_lightning.mapping.temperature import Temperature
 from smm_lightning.ranges import Count
 
@@ -18,7 +18,7 @@ _SHARE = 0.15  # of the target classes: how many sources of a sample BLM+ takes
 _ROUNDING = 1e-3  # that the sum of a column may differ from 1 by
 
 
-class BayesianMapping(LabelMapping):
+class BayesianMapping(CountedMapping):
     """Target logits = source logits (B, S) @ W (S, T): W[s, t] estimates P(source s | target t).
 
     d[s, t] counts the samples of target class t whose most probable source class is s (BLM), or
@@ -60,21 +60,10 @@ class BayesianMapping(LabelMapping):
         if self.top is not None and self.top > inputs:
             raise problem("mapping.top", f"is more than the {inputs} source classes", self.top)
         self.register_buffer("weight", torch.zeros(inputs, classes))
-        self._fitted = False
 
-    @property
     @override
-    def fitted(self) -> bool:
-        return self._fitted
-
     def forward(self, source: Tensor) -> Tensor:
-        """See :meth:`LabelMapping.forward`.
-
-        Raises:
-            RuntimeError: If no mapping was fitted or loaded yet.
-        """
-        if not self._fitted:
-            raise RuntimeError("label mapping used before refit() or load_state_dict()")
+        self.require_fitted()
         with torch.autocast(source.device.type, enabled=False):  # which would round the weights
             widened = in_float32(source)
             return widened @ self.weight.to(widened.dtype)

@@ -148,6 +148,26 @@ class LabelMapping(nn.Module, ABC):
         return rows
 
 
+class CountedMapping(LabelMapping):
+    """A mapping that is taken from counts, and cannot be used before the first one."""
+
+    _fitted = False
+
+    @property
+    @override
+    def fitted(self) -> bool:
+        return self._fitted
+
+    def require_fitted(self) -> None:
+        """For :meth:`forward`.
+
+        Raises:
+            RuntimeError: If no mapping was fitted or loaded yet.
+        """
+        if not self._fitted:
+            raise RuntimeError("label mapping used before refit() or load_state_dict()")
+
+
 def in_float32(source: Tensor) -> Tensor:
     """Autocast's 16 bits widened; float64 stays."""
     return source.to(torch.promote_types(source.dtype, torch.float32))

@@ -8,12 +8,12 @@ from typing_extensions import override
 
 from smm_lightning.errors import problem
 from smm_lightning.mapping.assignment import add_pairs, greedy_one_to_one, require_enough_sources
-from smm_lightning.mapping.label_mapping import LabelMapping, in_float32
+from smm_lightning.mapping.label_mapping import CountedMapping, in_float32
 from smm_lightning.mapping.temperature import Temperature
 from smm_lightning.ranges import Count, Seed
 
 
-class OneToOneMapping(LabelMapping):
+class OneToOneMapping(CountedMapping):
     """Every target class reads the logit of one source class of its own.
 
     Source: paper section 3.1 and appendix (label mapping); ILM-VP ``label_mapping_base``.
@@ -45,21 +45,10 @@ class OneToOneMapping(LabelMapping):
         self.inputs = inputs
         # -1: not fitted yet. A negative index would silently wrap, so forward checks the flag.
         self.register_buffer("index", torch.full((classes,), -1))
-        self._fitted = False
 
-    @property
     @override
-    def fitted(self) -> bool:
-        return self._fitted
-
     def forward(self, source: Tensor) -> Tensor:
-        """See :meth:`LabelMapping.forward`.
-
-        Raises:
-            RuntimeError: If no mapping was fitted or loaded yet.
-        """
-        if not self._fitted:
-            raise RuntimeError("label mapping used before refit() or load_state_dict()")
+        self.require_fitted()
         return in_float32(source[:, self.index])
 
     @override
