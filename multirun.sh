@@ -29,7 +29,7 @@ if [[ $experiment == all_tables ]]; then
   for name in table4 table5 $grids; do
     echo
     echo "$name"
-    if [[ $name == table4 || $name == table5 ]]; then ./multirun.sh "$name"; continue; fi
+    if [[ $name == table4 || $name == table5 ]]; then ./multirun.sh "$name" || status=$?; continue; fi
     grid=0
     ./multirun.sh "$name" "$@" || grid=$?
     if [[ $grid -eq 2 || $grid -gt 128 ]]; then exit "$grid"; fi

@@ -11,6 +11,7 @@ VERBS = {
     "status": ("run.status", "how the runs of a grid stand"),
     "report": ("report.__main__", "tables of a grid or a folder of runs, beside the paper's"),
     "figures": ("figures.__main__", "the paper's figures from trained runs"),
+    "eval": ("inference.evaluate", "how good a trained classifier is on a split of any dataset"),
     "predict": ("inference.predict", "classes of image files"),
     "export": ("inference.export", "the trained prompt, or the whole classifier, as a file"),
     "prepare": (

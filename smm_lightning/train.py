@@ -9,6 +9,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from smm_lightning.errors import problem
 from smm_lightning.run import sweep
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.context import RunContext
@@ -58,6 +59,8 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         spec, folder = planned.pieces.backbone, run.folder.path
         trainer = build_trainer(cfg.trainer, spec, callbacks, loggers, folder)
         data, module = planned.carry_out()
+        if cfg.ckpt_path is not None and module.idle is not None:
+            raise problem("ckpt_path", "nothing is trained here, so nothing can go on")
         if run.objective == "val/acc" and "val" not in data.evaluation_splits:
             score(run.objective, {})  # says what is missing before the training, not after it
         if run.force and not further_rank() and not run.dry:

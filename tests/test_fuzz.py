@@ -11,7 +11,7 @@ from safetensors.torch import save
 from smm_lightning.classifier.prompt_file import FORMAT, _sha256, read_prompt
 from smm_lightning.dataset.coop import read_split
 from smm_lightning.errors import UserError
-from smm_lightning.inference.predict import load_model
+from smm_lightning.inference.model import load_model
 from smm_lightning.report.__main__ import report_of, write_report
 from smm_lightning.report.runs import run_in
 from smm_lightning.report.tables import Layout

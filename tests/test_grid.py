@@ -196,7 +196,7 @@ def test_all_tables_counts_a_shared_run_once(tmp_path, capsys):
         "one": expand("smoke", [*words, "mapping=ilm,flm"]),
         "two": expand("smoke", [*words, "mapping=flm,rlm"]),
     }
-    assert not print_grids(grids)
+    assert not print_grids(grids.items())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [["one", "4", "0", "0"], ["two", "4", "2", "0"], ["in", "all", "6", "0"]]
 

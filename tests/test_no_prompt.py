@@ -1,5 +1,6 @@
 """``method=none``: the bare image, and runs in which nothing is trained."""
 
+import lightning as L
 import pytest
 import torch
 
@@ -63,8 +64,19 @@ def test_settings_of_what_is_not_there_are_in_no_key(composed):
         "optimizer.groups.pattern.lr=0.5",
         "optimizer.groups.mask_generator.lr=0.5",
         "mask_generator_layers=6",
+        "epochs=9",  # nothing is trained
+        "optimizer=sgd",
+        "scheduler=cosine",
+        "+optimizer.groups.adapter={_target_: smm_lightning.training.Group, lr: 0.1}",
     ):
-        assert run_key(composed("method=none", word)) == run_key(bare)
+        assert run_key(composed("method=none", word)) == run_key(bare), word
+    trained = run_key(composed("method=none", "mapping=fc"))
+    assert run_key(composed("method=none", "mapping=fc", "epochs=9")) != trained
+    assert run_key(composed("method=none", "adapter=full")) != run_key(
+        composed("method=none", "adapter=full", "optimizer.groups.adapter.lr=0.3")
+    )
+    rates = (f"optimizer.groups.adapter.lr={lr}" for lr in (0.01, 0.02))
+    assert len({run_key(composed("experiment=table13", rate)) for rate in rates}) == 1
     assert run_key(composed("method=none", "method.augmented=true")) != run_key(bare)
     assert run_key(composed("adapter=full")) != run_key(composed())
     assert "-ilm-s0-" in run_name(bare)
@@ -75,3 +87,27 @@ def test_a_group_without_settings_is_named(composed):
     cfg = composed(*SMALL, "method=none", "mapping=fc", "~optimizer.groups.mapping")
     with pytest.raises(UserError, match=r"optimizer.groups: has no settings of .got 'mapping'"):
         train(cfg)
+
+
+def test_a_trainer_of_ones_own_is_left_as_it_was(composed):
+    data, module = assemble(composed(*SMALL, "method=none"))
+    trainer = L.Trainer(
+        max_epochs=3,
+        check_val_every_n_epoch=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(module, datamodule=data)
+    assert trainer.current_epoch == 1
+    assert (trainer.max_epochs, trainer.check_val_every_n_epoch) == (3, 2)
+
+
+def test_nothing_goes_on_where_nothing_is_trained(composed):
+    cfg = composed(*SMALL, "method=none")
+    train(cfg)
+    rest = composed(*SMALL, "method=none", f"ckpt_path={cfg.paths.run}/last.ckpt")
+    rest.paths.run = f"{cfg.paths.run}-rest"
+    with pytest.raises(UserError, match="ckpt_path: nothing is trained here"):
+        train(rest)

@@ -14,7 +14,8 @@ from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
 from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError
-from smm_lightning.inference.predict import load_model, predictions
+from smm_lightning.inference.model import load_model
+from smm_lightning.inference.predict import predictions
 from smm_lightning.training import LastCheckpoint
 from tests.programs import run_program
 

@@ -15,7 +15,7 @@ from smm_lightning import ReprogrammedClassifier
 from smm_lightning import train as entry
 from smm_lightning.classifier import write_prompt
 from smm_lightning.errors import UserError
-from smm_lightning.inference.predict import load_model
+from smm_lightning.inference.model import load_model
 from smm_lightning.mapping import OneToOneMapping
 from smm_lightning.method import InputTransform, PadPrompt
 from tests.programs import run_file, run_verb

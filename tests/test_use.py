@@ -28,8 +28,9 @@ from smm_lightning.classifier.prompt_file import (
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.inference import export
+from smm_lightning.inference.model import load_model
 from smm_lightning.inference.options import device_of
-from smm_lightning.inference.predict import _one_tensor, files_of, load_model, predictions, rendered
+from smm_lightning.inference.predict import _one_tensor, files_of, predictions, rendered
 from tests.hostile import answer_of
 from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL

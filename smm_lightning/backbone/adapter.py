@@ -2,14 +2,16 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt, Le
+from timm.layers import Attention
+from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import Parameter, functional
 from typing_extensions import override
 
 from smm_lightning.backbone.any_network import place_of
@@ -20,18 +22,21 @@ from smm_lightning.ranges import Count, Reads, Seed
 # Names of query and value layers in timm and transformers; `qkv` computes all three in one.
 QUERY_AND_VALUE = r"(.*\.)?(qkv|q|v|query|value|q_proj|v_proj|to_q|to_v)"
 _FUSED = "qkv"
+# Whose `qkv` answers with all queries, then all keys, then all values; others mix them by heads.
+_IN_THIRDS = (Attention, WindowAttention)
 
 
 class TrainedPart(nn.Module):
-    """What an adapter trains of a backbone; its ``state_dict()`` holds exactly that.
+    """The weights of a backbone that an adapter trains, and nothing else; in float32 or better.
 
-    In eval mode always: BatchNorm and dropout of a pre-trained network stay as they are. In float32
-    or better, whatever the precision of the rest.
+    Args:
+        weights: by their names in the backbone.
     """
 
-    @override
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode=False)
+    def __init__(self, weights: Mapping[str, Parameter]) -> None:
+        super().__init__()
+        for name, weight in weights.items():
+            self.register_parameter(name.replace(".", "/"), weight)
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -49,7 +54,7 @@ class Adapter(ABC):
     whole: ClassVar[bool] = False
 
     @abstractmethod
-    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> TrainedPart | None:
+    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> dict[str, Parameter]:
         """Make a part of a frozen network trainable, in place.
 
         Args:
@@ -58,7 +63,7 @@ class Adapter(ABC):
             reads: what is asked of the network; without ``logits`` the head is not used.
 
         Returns:
-            What is trained; ``None``: nothing.
+            What is trained, by names.
 
         Raises:
             UserError: If the network has no such part.
@@ -70,8 +75,8 @@ class NoAdapter(Adapter):
     """The network stays as it is: visual reprogramming."""
 
     @override
-    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> None:
-        return None
+    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> dict[str, Parameter]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -81,24 +86,18 @@ class FineTuning(Adapter):
     whole: ClassVar[bool] = True
 
     @override
-    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> TrainedPart:
-        trained = TrainedPart()
-        trained.body = body
+    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> dict[str, Parameter]:
+        parts = {"body": body}
         if head is not None and reads == "logits":
-            trained.head = head
-        if place_of(body)[1] in AUTOCAST.values():
-            trained.float()
-        for module in trained.modules():
-            for name, buffer in module.named_buffers(recurse=False):  # facts, not trained
-                module.register_buffer(name, buffer, persistent=False)
-            if isinstance(module, nn.BatchNorm2d):
-                module.register_load_state_dict_pre_hook(_without_counter)
-        return trained
-
-
-def _without_counter(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    """BatchNorm adds its counter to a state that it takes for one of an old version."""
-    state.pop(f"{prefix}num_batches_tracked", None)
+            parts["head"] = head
+        for part in parts.values():
+            if place_of(part)[1] in AUTOCAST.values():
+                part.float()
+        return {
+            f"{place}.{name}": weight
+            for place, part in parts.items()
+            for name, weight in part.named_parameters()
+        }
 
 
 @dataclass(frozen=True)
@@ -135,31 +134,55 @@ class LoRA(Adapter):
             raise problem("adapter.layers", what, self.layers) from None
 
     @override
-    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> TrainedPart:
-        linear = {n: m for n, m in body.named_modules() if type(m) is nn.Linear and n}
-        chosen = [name for name in linear if re.fullmatch(self.layers, name)]
+    def attach(self, body: nn.Module, head: nn.Linear | None, reads: Reads) -> dict[str, Parameter]:
+        trained: dict[str, Parameter] = {}
+        random = torch.Generator().manual_seed(self.seed)
+        done: dict[nn.Linear, CorrectedLinear] = {}
+        for name, layer in self._chosen(body).items():
+            if layer not in done:
+                thirds = 3 if _is_fused(body, name) else 1
+                outputs = layer.out_features // thirds
+                pairs = [
+                    LowRankPair(layer, outputs, self.rank, random) for _ in range(min(thirds, 2))
+                ]
+                done[layer] = CorrectedLinear(layer, pairs, self.scale)
+                for number, pair in enumerate(pairs):
+                    trained |= {f"{name}.{number}.{n}": w for n, w in pair.named_parameters()}
+            body.set_submodule(name, done[layer].eval())
+        return trained
+
+    def _chosen(self, body: nn.Module) -> dict[str, nn.Linear]:
+        """The layers by all their names: one that is used twice is corrected in both places."""
+        modules = body.named_modules(remove_duplicate=False)
+        linear = {name: m for name, m in modules if type(m) is nn.Linear and name}
+        chosen = {name: m for name, m in linear.items() if re.fullmatch(self.layers, name)}
         if not chosen:
             what = "the network has no linear layers of such names"
             names = ", ".join(sorted({re.sub(r"\d+", "<n>", name) for name in linear})[:8])
             hint = f"It has {names}." if names else "It has none but its last: use adapter=full."
             raise problem("adapter.layers", what, self.layers, hint)
-        trained, random = TrainedPart(), torch.Generator().manual_seed(self.seed)
-        for name in chosen:
-            layer, thirds = linear[name], 3 if name.split(".")[-1] == _FUSED else 1
-            if layer.out_features % thirds:
-                what = "cannot be divided into query, key and value"
-                raise problem("adapter.layers", what, name)
-            pairs = nn.ModuleList(
-                LowRankPair(layer, layer.out_features // thirds, self.rank, random)
-                for _ in range(min(thirds, 2))
-            )
-            trained.add_module(name.replace(".", "/"), pairs)
-            body.set_submodule(name, CorrectedLinear(layer, pairs, self.scale).eval())
-        return trained
+        return {n: m for n, m in linear.items() if any(m is one for one in chosen.values())}
+
+
+def _is_fused(body: nn.Module, name: str) -> bool:
+    """Whether a layer answers with queries, keys and values, a third each.
+
+    Raises:
+        UserError: If it answers with them in an order that is not known.
+    """
+    place, _, last = name.rpartition(".")
+    if last != _FUSED:
+        return False
+    parent = body.get_submodule(place)
+    if not isinstance(parent, _IN_THIRDS):
+        what = "query, key and value lie in an unknown order in its qkv"
+        hint = "Name other layers, or use adapter=full."
+        raise problem("adapter.layers", what, type(parent).__name__, hint)
+    return True
 
 
 class LowRankPair(nn.Module):
-    """B A of a correction.
+    """B A of a correction, in float32 or better.
 
     Args:
         layer: that is corrected, whose device it takes.
@@ -173,13 +196,18 @@ class LowRankPair(nn.Module):
         # kaiming_uniform with sqrt(5), as in the published code: the bound of PyTorch's layers.
         bound = layer.in_features**-0.5
         first = torch.empty(rank, layer.in_features).uniform_(-bound, bound, generator=random)
-        self.down = nn.Parameter(first.to(layer.weight.device))
-        self.up = nn.Parameter(torch.zeros(outputs, rank, device=layer.weight.device))
+        self.down = Parameter(first.to(layer.weight.device))
+        self.up = Parameter(torch.zeros(outputs, rank, device=layer.weight.device))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) to (..., outputs)."""
         low = functional.linear(inputs, self.down.to(inputs.dtype))
         return functional.linear(low, self.up.to(low.dtype))
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
 class CorrectedLinear(nn.Module):
@@ -187,47 +215,46 @@ class CorrectedLinear(nn.Module):
 
     Args:
         layer: the frozen one.
-        pairs: of corrections; no submodules here, because :class:`TrainedPart` holds them.
+        pairs: of corrections.
         scale: of the corrections.
     """
 
-    pairs: nn.ModuleList
-
-    def __init__(self, layer: nn.Linear, pairs: nn.ModuleList, scale: float) -> None:
+    def __init__(self, layer: nn.Linear, pairs: list[LowRankPair], scale: float) -> None:
         super().__init__()
         self.layer = layer
+        self.pairs = nn.ModuleList(pairs)
         self.scale = scale
-        object.__setattr__(self, "pairs", pairs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
         outputs: Tensor = self.layer(inputs)
         corrections = [self.scale * pair(inputs).to(outputs.dtype) for pair in self.pairs]
-        return outputs + self._in_place(corrections)
-
-    def merged(self) -> nn.Linear:
-        """One layer that computes the same."""
-        device = self.layer.weight.device
-        unit = torch.eye(self.layer.in_features, device=device)
-        with torch.no_grad():
-            corrections = [self.scale * pair(unit) for pair in self.pairs]
-            change = self._in_place(corrections).T.to(self.layer.weight.dtype)
-            self.layer.weight += change
-        return self.layer
-
-    def _in_place(self, corrections: Iterable[Tensor]) -> Tensor:
-        """(..., out) with the corrections at their outputs, and 0 between them."""
-        parts = list(corrections)
-        between = self.layer.out_features - sum(part.shape[-1] for part in parts)
+        between = outputs.shape[-1] - sum(part.shape[-1] for part in corrections)
         if between:
-            parts.insert(1, parts[0].new_zeros(*parts[0].shape[:-1], between))
-        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+            corrections.insert(1, outputs.new_zeros(*outputs.shape[:-1], between))
+        return outputs + (torch.cat(corrections, dim=-1) if corrections[1:] else corrections[0])
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """One layer that computes the same; the frozen one may be shared, and stays as it is."""
+        weight, bias = self.layer.weight.clone(), self.layer.bias
+        outputs, inputs = weight.shape
+        place = {"device": weight.device, "dtype": weight.dtype}
+        plain = nn.Linear(inputs, outputs, bias=bias is not None, **place)
+        for number, pair in enumerate(self.pairs):
+            change = self.scale * (pair.up @ pair.down)  # type: ignore[operator]
+            rows = slice(-len(change), None) if number else slice(len(change))
+            weight[rows] += change.to(weight.dtype)
+        plain.weight.copy_(weight)
+        if bias is not None:
+            plain.bias.copy_(bias)
+        return plain.requires_grad_(requires_grad=False)
 
 
 def merge(network: nn.Module) -> None:
     """Put all corrections into the layers that they correct, in place."""
-    corrected = [name for name, m in network.named_modules() if isinstance(m, CorrectedLinear)]
-    for name in corrected:
-        layer = network.get_submodule(name)
-        assert isinstance(layer, CorrectedLinear)
-        network.set_submodule(name, layer.merged())
+    done: dict[nn.Module, nn.Linear] = {}
+    for name, layer in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(layer, CorrectedLinear):
+            done[layer] = done.get(layer) or layer.merged()
+            network.set_submodule(name, done[layer].eval())

@@ -100,12 +100,9 @@ class Backbone(nn.Module):
         # Past nn.Module's registration.
         object.__setattr__(self, "body", body)
         object.__setattr__(self, "head", head)
-        self.trained = adapter.attach(body, head, reads)
-        self.frozen_count = count
-        if self.trained is not None:
-            if adapter.whole:
-                self.frozen_count -= sum(weight.numel() for weight in self.trained.parameters())
-            self._require_answers(noise.to(probe), reads)
+        self.trained = self._trained(adapter, reads, noise.to(probe))
+        of_network = self.trained.parameters() if self.trained and adapter.whole else ()
+        self.frozen_count = count - sum(weight.numel() for weight in of_network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to source logits (B, source classes)."""
@@ -131,13 +128,28 @@ class Backbone(nn.Module):
         answer: Tensor = self.body(images.to(self.dtype, memory_format=self._memory_format))
         return answer
 
-    def _require_answers(self, images: Tensor, reads: Reads) -> None:
-        """Some networks take weights of layers that an adapter has replaced."""
+    def _trained(self, adapter: Adapter, reads: Reads, images: Tensor) -> TrainedPart | None:
+        """What the adapter trains, as far as answers depend on it; the rest is frozen.
+
+        Raises:
+            UserError: If there is nothing, or the network does not work with the adapter.
+        """
+        weights = adapter.attach(self.body, self.head, reads)
+        if not weights:
+            return None
         try:
-            (self if reads == "logits" else self.features)(images)
-        except Exception as error:  # layers raise what they like
+            with torch.enable_grad():
+                answer = (self if reads == "logits" else self.features)(images)
+        except UserError:
+            raise
+        except Exception as error:  # some take weights of layers that were replaced
             what = f"the network does not work with it ({one_line(error)})"
-            raise problem("adapter", what, type(self.adapter).__name__) from error
+            raise problem("adapter", what, type(adapter).__name__) from error
+        gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
+        for weight, gradient in zip(weights.values(), gradients, strict=True):
+            # Without a gradient, DDP would wait for it, and an optimiser has no state of it.
+            weight.requires_grad_(gradient is not None)
+        return TrainedPart({n: weight for n, weight in weights.items() if weight.requires_grad})
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the name that the optimiser's settings use."""

@@ -14,8 +14,9 @@ from smm_lightning.benchmark.measure import middle, seconds_a_call
 from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
 from smm_lightning.dataset import Decoding
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
+from smm_lightning.inference.model import Model
 from smm_lightning.inference.options import device_of
-from smm_lightning.inference.predict import Model, files_of, predictions
+from smm_lightning.inference.predict import files_of, predictions
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
     images = torch.rand(options.batch, 3, *2 * [classifier.input_size], device=device)
     decoding = Decoding(**prompt.parts["decoding"])
     size, names = classifier.input_size, classifier.class_names
-    model = Model(classifier.probabilities, size, names, decoding)
+    model = Model(classifier.eval(), size, names, decoding)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, half, enabled=half is not None),

@@ -16,6 +16,7 @@ from smm_lightning.backbone import (
     IMAGENET_STD,
     Adapter,
     BackboneSpec,
+    NoAdapter,
     OwnNetwork,
     UsualInput,
     taken_over,
@@ -126,6 +127,9 @@ def pieces_around(
     }
     transform = chosen_parts["method"].built("method", **spec.of_images)
     mapping, adapter = chosen_parts["mapping"], chosen_parts["adapter"].built("adapter")
+    if in_place and not isinstance(adapter, NoAdapter):
+        what = "an adapter trains a copy of the network, whose original has to stay"
+        raise problem("in_place", what, in_place)
     reads = mapping.kind.reads
     pieces = Pieces(spec, transform, partial(mapping.built, "mapping"), reads, adapter, nodes)
     return pieces, None if bare is None else spec.freeze(bare, names, adapter, reads)

@@ -1,6 +1,7 @@
 """``smm export <run or checkpoint>``: the trained prompt, or the whole model.
 
-``prompt``  what was learned, as .safetensors: a few hundred kB; needs this package and the backbone
+``prompt``  what was learned, as .safetensors: a few hundred kB, with adapter=full as large as the
+            backbone; needs this package and the backbone
 ``folder``  the same with a model card, as the Hugging Face hub takes it
 ``torch``   the whole classifier through torch.export, as .pt2: needs PyTorch alone
 ``onnx``    the whole classifier as .onnx, for other runtimes

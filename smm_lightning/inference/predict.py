@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -26,89 +26,16 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
 from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
-from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
-from smm_lightning.errors import Problems, UserError, one_line, problem
+from smm_lightning.device import keep_freed_memory
+from smm_lightning.errors import UserError, problem
 from smm_lightning.files import write_atomically, writing
-from smm_lightning.inference.export_file import load_onnx, load_torch
+from smm_lightning.inference.model import PRECISIONS, Model, load_model
 from smm_lightning.inference.options import add_options, device_of
-from smm_lightning.run.declared import check_values
 
 Row = dict[str, Any]
 _FORMATS = ("table", "csv", "json")
-_PRECISIONS = ("32-true", "auto", *AUTOCAST)
-
-
-class Model:
-    """Anything that classifies images.
-
-    Args:
-        confidences: images (B, 3, input_size, input_size) in [0, 1] to (B, T), rows of sum 1.
-        input_size: side of the images, in pixels.
-        class_names: of the T classes.
-        decoding: from image files to RGB, as in training.
-    """
-
-    def __init__(
-        self,
-        confidences: Callable[[Tensor], Tensor],
-        input_size: int,
-        class_names: list[str],
-        decoding: Decoding,
-    ) -> None:
-        self.confidences = confidences
-        self.input_size = input_size
-        self.class_names = class_names
-        self.decoding = decoding
-
-
-def load_model(
-    path: Path,
-    device: torch.device,
-    weights: str | None = None,
-    precision: str = "32-true",
-    trust: Collection[str] = (),
-) -> Model:
-    """A checkpoint, a run's folder, or an export.
-
-    Args:
-        path: of it.
-        device: to compute on; an ``.onnx`` is computed on the CPU.
-        weights: a local file of the frozen weights, for checkpoints and prompts.
-        precision: of checkpoints and prompts; ``auto`` as in training.
-        trust: see :class:`TrustedParts`.
-
-    Raises:
-        UserError: If the file is missing, damaged, or of another kind.
-    """
-    if path.suffix in (".pt2", ".onnx") and precision != "32-true":
-        raise problem("--precision", "an export has its own, 32-true", precision)
-    if path.suffix in (".pt2", ".onnx"):
-        logits, facts = load_torch(path, device) if path.suffix == ".pt2" else load_onnx(path)
-        decoding = _decoding(path, facts["decoding"])
-        size, names = facts["input_size"], facts["class_names"]
-        return Model(lambda images: logits(images).softmax(1), size, names, decoding)
-    prompt = read_prompt(path)
-    classifier = ReprogrammedClassifier.from_prompt(prompt, weights=weights, trust=trust).to(device)
-    half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
-
-    def confidences(images: Tensor) -> Tensor:
-        with torch.autocast(device.type, half, enabled=half is not None):
-            return classifier.probabilities(images)
-
-    decoding = _decoding(path, prompt.parts["decoding"])
-    return Model(confidences, classifier.input_size, classifier.class_names, decoding)
-
-
-def _decoding(path: Path, arguments: Mapping[str, Any]) -> Decoding:
-    check_values(Decoding, arguments, f"{path}: decoding", problems := Problems())
-    problems.raise_if_any()
-    try:
-        return Decoding(**arguments)
-    except UserError as error:  # which names a field of the configuration
-        raise problem(f"{path}: decoding", one_line(error).rstrip(".")) from error
 
 
 class ImageFiles(Dataset[tuple[int, Tensor | str]]):
@@ -279,7 +206,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
-    parser.add_argument("--precision", choices=_PRECISIONS, default="32-true")
+    parser.add_argument("--precision", choices=PRECISIONS, default="32-true")
     add_options(parser)
     options = parser.parse_args()
     for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):

@@ -53,7 +53,7 @@ def main() -> None:
         grid = grid_of(options.what, options.overrides)
         runs, layout, root, broken = grid.runs, grid.layout, grid.root, grid.broken
         if layout.beside:
-            beside = grid_of(layout.beside[0], [*layout.beside[1:], *options.overrides])
+            beside = grid_of(layout.beside[0], [*options.overrides, *layout.beside[1:]])
         if options.record:
             finished = [run.result for run in grid.runs if run.result is not None]
             print(grid.tables.record(options.what, finished))
@@ -151,14 +151,13 @@ def report_of(
 def with_beside(report: Report, grid: Grid) -> Report:
     """The tables of another grid behind those of a report."""
     name, *overrides = grid.command
+    other = report_of(name, grid.runs, grid.layout, grid.broken)
     tables = [
         replace(table, title=", ".join(filter(None, [f"beside it {name}", table.title])))
-        for table in tables_of(grid.runs, grid.layout)
+        for table in other.tables
     ]
-    notes = [*report.notes]
-    if missing := sum(run.result is None for run in grid.runs):
-        words = " ".join([name, *overrides])
-        notes.append(f"Beside it {missing} of {len(grid.runs)} runs are missing: {words}.")
+    beside = f"Beside it ({' '.join([name, *overrides])})"
+    notes = [*report.notes, *(f"{beside}: {in_a_line(note)}" for note in other.notes)]
     return replace(report, tables=[*report.tables, *tables], notes=notes)
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from smm_lightning.report.comparison import METHOD, OURS, compare_methods
+from smm_lightning.report.comparison import METHOD, OURS
 from smm_lightning.report.tables import Table
 
 _PATCH = "method.patch_size"
+_ADAPTER = "adapter.name"
+_PARTS = ("full", "only_mask", "smm_single_channel")  # SMM without its mask, pattern, colours
 
 
 @dataclass(frozen=True)
@@ -37,39 +39,42 @@ def answer(tables: Sequence[Table]) -> list[str]:
     """
     for metric in dict.fromkeys(table.metric.name for table in tables if table.metric.highest):
         alike = [table for table in tables if table.metric.name == metric]
-        found = [margins for table in alike for margins in margins_of(table)]
         details = [
             f"{table.title}: {sentence}" if len(alike) > 1 else sentence
             for table in alike
             for sentence in (*_margins_by_row(table), *_ablations(table), *_patch_sizes(table))
         ]
-        if found:
-            what = "datasets" if alike[0].of_datasets and len(found) == 1 else "rows"
-            return [_lead(found, what), *details]
-        if details:
-            return details
+        groups: dict[str, list[Margins]] = defaultdict(list)
+        for table in alike:
+            for margins in margins_of(table):
+                groups[margins.shared].append(margins)
+        what = "datasets" if alike[0].of_datasets and len(alike) == 1 else "rows"
+        if groups or details:
+            return [*(_lead(found, what) for found in groups.values()), *details]
     return []
 
 
 def _lead(found: Sequence[Margins], what: str) -> str:
     margins = pd.concat([one.margins for one in found])
     methods = "/".join(map(str, sorted({one.methods for one in found})))
+    within = f" ({found[0].shared})" if found[0].shared else ""
+    won = int((margins > 0).sum())
     return (
-        f"SMM is the best of {methods} methods on {int((margins > 0).sum())} of {len(margins)} "
-        f"{what}, and on average {margins.mean():+.1f} from the next best."
+        f"SMM{within} is the best of {methods} methods on {won} of {len(margins)} {what}, and on "
+        f"average {margins.mean():+.1f} from the next best."
     )
 
 
 def margins_of(table: Table) -> Iterator[Margins]:
-    """SMM against the next best, for every group of columns that differ in the method alone."""
+    """SMM against the next best, for every group of columns to compare."""
     for shared, columns in _groups(table).items():
-        ours = [column for column in columns if _method(table, column) == OURS]
-        others = [column for column in columns if column not in ours]
+        ours = [c for c in columns if _method(table, c) == OURS and not _adapter(table, c)]
+        others = [column for column in columns if _method(table, column) != OURS]
         means = _means(table, [*ours, *others])
         if len(ours) == 1 and others and len(means):
             margins = means[ours[0]] - means[others].max(axis=1)
-            names = means[others].idxmax(axis=1).map(lambda column: _method(table, column))
-            yield Margins(shared, len(columns), margins, names)
+            names = means[others].idxmax(axis=1).map(lambda column: _short(table, column))
+            yield Margins(shared, 1 + len(others), margins, names)
 
 
 def _margins_by_row(table: Table) -> Iterator[str]:
@@ -81,36 +86,58 @@ def _margins_by_row(table: Table) -> Iterator[str]:
 
 
 def _ablations(table: Table) -> Iterator[str]:
-    """Margins over single methods, where they are the same method without a part."""
-    compared = [c for c in compare_methods(table) if c.ours == OURS and c.rows]
-    parts = [c for c in compared if c.theirs in ("only_mask", "smm_single_channel")]
-    if parts:
-        margins = (f"{c.theirs} {c.mean:+.1f}" for c in compared)
-        yield f"SMM minus what lacks a part of it, on average: {', '.join(margins)}."
+    """Margins over the same method without a part, over rows that have all of them."""
+    for shared, columns in _groups(table).items():
+        by_method = {_method(table, c): c for c in columns if not _adapter(table, c)}
+        parts = {name: by_method[name] for name in _PARTS if name in by_method}
+        if OURS not in by_method or not parts.keys() - {"full"}:
+            continue
+        means = _means(table, [by_method[OURS], *parts.values()])
+        if len(means):
+            margins = ((n, (means[by_method[OURS]] - means[c]).mean()) for n, c in parts.items())
+            within = f" ({shared})" if shared else ""
+            each = ", ".join(f"{name} {margin:+.1f}" for name, margin in margins)
+            yield f"SMM{within} minus what lacks a part of it, on average: {each}."
 
 
 def _patch_sizes(table: Table) -> Iterator[str]:
-    fields = table.columns_by_field
-    sizes = {f[_PATCH]: c for c, f in fields.items() if _PATCH in f and f.get(METHOD, "")}
-    if not {"1", "4", "16"} <= sizes.keys():
-        return
-    means = _means(table, [sizes[size] for size in ("1", "4", "16")])
-    if len(means):
-        one, four, sixteen = (means[sizes[size]] for size in ("1", "4", "16"))
-        yield (
-            f"Patch sizes: from 1 to 4 the accuracy changes by {(four - one).mean():+.1f} on "
-            f"average, between 4 and 16 by {(sixteen - four).abs().mean():.1f} in size."
-        )
+    for shared, columns in _groups(table).items():
+        of_smm = (c for c in columns if _method(table, c) == OURS and not _adapter(table, c))
+        sizes = {table.columns_by_field[c].get(_PATCH): c for c in of_smm}
+        if not {"1", "4", "16"} <= sizes.keys():
+            continue
+        means = _means(table, [sizes[size] for size in ("1", "4", "16")])
+        if len(means):
+            one, four, sixteen = (means[sizes[size]] for size in ("1", "4", "16"))
+            within = f" ({shared})" if shared else ""
+            yield (
+                f"Patch sizes{within}: from 1 to 4 the accuracy changes by "
+                f"{(four - one).mean():+.1f} on average, between 4 and 16 by "
+                f"{(sixteen - four).abs().mean():.1f} in size."
+            )
 
 
 def _groups(table: Table) -> Mapping[str, list[str]]:
-    """Columns by what they share beside the method; those of one setting alone are left out."""
+    """Columns by what they share beside method and adapter, which are what is compared."""
     groups: dict[str, list[str]] = defaultdict(list)
     for column, fields in table.columns_by_field.items():
         if METHOD in fields:
-            shared = (v for name, v in fields.items() if not name.startswith("method."))
+            compared = ("method.", "adapter.")
+            shared = (v for name, v in fields.items() if not name.startswith(compared))
             groups[", ".join(shared)].append(column)
     return groups
+
+
+def _adapter(table: Table, column: str) -> str:
+    """Its name; empty where there is none."""
+    name = table.columns_by_field[column].get(_ADAPTER, "none")
+    return "" if name == "none" else name
+
+
+def _short(table: Table, column: str) -> str:
+    """Method and adapter of a column, of which one may be none."""
+    method, adapter = _method(table, column), _adapter(table, column)
+    return f"{method} with {adapter}" if adapter and method != "none" else adapter or method
 
 
 def _method(table: Table, column: str) -> str:

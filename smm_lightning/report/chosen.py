@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from smm_lightning.report.runs import Run
 from smm_lightning.report.tables import Layout
@@ -13,6 +13,9 @@ _METRIC = "val/acc"
 
 def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[str]]:
     """Of each cell the runs whose tried values have the highest mean accuracy on ``val``.
+
+    Candidates are compared over the seeds that all of them have finished. Where one has no accuracy
+    on ``val``, nothing is chosen, and all stay.
 
     Args:
         runs: of a grid.
@@ -32,19 +35,32 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
     kept: set[int] = set()
     lines = []
     for candidates in cells.values():
-        best = max(candidates, key=lambda values: _mean(candidates[values]))
-        kept |= {id(run) for run in candidates[best]}
-        if _mean(candidates[best]) > -math.inf and len(candidates) > 1:
-            first = candidates[best][0]
-            names = [in_a_line(first.value(name)) for name in (*layout.rows, *layout.columns)]
-            values = ", ".join(f"{f} {v}" for f, v in zip(layout.tried, best, strict=True))
-            lines.append(f"Chosen on val for {', '.join(names)}: {values}.")
-    shown = [run for run in runs if id(run) in kept or run.result is None]
-    return shown, lines
+        first = next(iter(candidates.values()))[0]
+        names = (in_a_line(first.value(name)) for name in (*layout.rows, *layout.columns))
+        best, said = _best(candidates, layout.tried)
+        chosen = [*candidates.values()] if best is None else [candidates[best]]
+        kept |= {id(run) for some in chosen for run in some}
+        if len(candidates) > 1:
+            lines.append(f"Chosen on val for {', '.join(names)}: {said}.")
+    return [run for run in runs if id(run) in kept or run.result is None], lines
 
 
-def _mean(runs: Sequence[Run]) -> float:
-    """Over the seeds that are finished; without one nothing is chosen."""
-    known = [run.result.get(_METRIC) for run in runs if run.result is not None]
-    values = [float(value) for value in known if value is not None]
-    return sum(values) / len(values) if values else -math.inf
+def _best(
+    candidates: Mapping[tuple[str, ...], Sequence[Run]], tried: Sequence[str]
+) -> tuple[tuple[str, ...] | None, str]:
+    """The values to take, or ``None``, and what to say of them."""
+    accuracies = {values: _by_seed(runs) for values, runs in candidates.items()}
+    shared = set.intersection(*(set(of_seeds) for of_seeds in accuracies.values()))
+    if not shared:
+        return None, "nothing yet, for want of a seed that all have with an accuracy on val"
+    means = {v: sum(of[seed] for seed in shared) for v, of in accuracies.items()}
+    best = max(means, key=lambda values: means[values])
+    whole = all(run.result is not None for runs in candidates.values() for run in runs)
+    values = ", ".join(f"{field} {value}" for field, value in zip(tried, best, strict=True))
+    return best, values + ("" if whole else ", while runs are missing")
+
+
+def _by_seed(runs: Sequence[Run]) -> dict[str, float]:
+    known = ((run, (run.result or {}).get(_METRIC)) for run in runs)
+    finite = ((run, value) for run, value in known if value is not None and math.isfinite(value))
+    return {str(run.value("seed")): float(value) for run, value in finite}

@@ -113,7 +113,7 @@ class Table:
         averaged: how many rows those are.
         columns_by_field: values of the fields that make a column, by its label.
         colours: of the columns' methods.
-        of_datasets: whether every row is a dataset.
+        of_datasets: whether every row is another dataset.
         unlike: settings or data that differ between rows or columns of the same name.
     """
 
@@ -233,7 +233,9 @@ def _table(
     numbers = [_printed(layout.paper, run, metric) for run in cells["run"]]
     cells[["paper", "paper_std"]] = numbers
     means = cells["mean"].unstack("column", sort=False).dropna()
-    of_datasets = layout.rows == ("dataset.name",)
+    # Where a dataset has several rows, because its runs differ, an average would count it twice.
+    datasets = {run.value("dataset.name") for run in group["run"]}
+    of_datasets = layout.rows == ("dataset.name",) and len(datasets) == group["row"].nunique()
     if not of_datasets:
         means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}

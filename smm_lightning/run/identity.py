@@ -37,6 +37,10 @@ _WITHOUT_MASK_GENERATOR = (
     *("smm_lightning.method.PadPrompt", "smm_lightning.method.FramePrompt"),
     *_WITHOUT_PATTERN,
 )
+_COUNTED = tuple(
+    f"smm_lightning.mapping.{name}"
+    for name in ("OneToOneMapping", "RandomMapping", "BayesianMapping")
+)
 _NO_ADAPTER = "smm_lightning.backbone.NoAdapter"
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
@@ -126,11 +130,18 @@ def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
         decisive.pop("mask_generator_layers", None)
     if method.get("learn_pattern") is False or method.get("_target_") in _WITHOUT_PATTERN:
         absent.add("pattern")
-    if (decisive.get("adapter") or {}).get("_target_") == _NO_ADAPTER:
-        del decisive["adapter"]
+    adapter = decisive.get("adapter") or {"_target_": _NO_ADAPTER}
+    if adapter.get("_target_") == _NO_ADAPTER:
+        absent.add("adapter")
+        decisive.pop("adapter", None)
     groups = optimizer.get("groups") or {}
     kept = {name: group for name, group in groups.items() if name not in absent}
     decisive["optimizer"] = {**optimizer, "groups": kept}
+    mapping = (decisive.get("mapping") or {}).get("_target_")
+    if method.get("_target_") in _WITHOUT_PATTERN and "adapter" in absent and mapping in _COUNTED:
+        for name in ("epochs", "optimizer", "scheduler"):  # nothing is trained
+            decisive.pop(name, None)
+        decisive.get("trainer", {}).pop("max_epochs", None)
 
 
 def _only_watches(callback: Any) -> bool:

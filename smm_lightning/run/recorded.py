@@ -19,18 +19,12 @@ from smm_lightning.text import csv_cell, from_csv_cell, parsed_json
 
 Result = dict[str, Any]
 _KEY = "run_key"
-_GROUPS = (
-    "dataset",
-    "method",
-    "backbone",
-    "mapping",
-    "recipe",
-    "adapter",
-)  # whose choice a row names
+_ALWAYS = ("dataset", "method", "backbone", "mapping")  # groups whose choice every row names
+_GROUPS = (*_ALWAYS, "recipe", "adapter")
 # What a report asks of every run.
 _REQUIRED = (
     *(_KEY, "run_name", "seed", "epochs", "device", "precision", "best/selected_on"),
-    *(f"config.{group}.name" for group in _GROUPS[:-2]),
+    *(f"config.{group}.name" for group in _ALWAYS),
     *("environment.versions.torch", "images.train.digest"),
 )
 _NUMBERS = ("seed", "epochs", "test/acc_last", "test/acc_best")

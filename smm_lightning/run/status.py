@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -24,12 +24,15 @@ _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="list finished and pending runs, too")
+    parser.add_argument(
+        "--all", action="store_true", help="list finished and pending runs, too (of one grid)"
+    )
     parser.add_argument("experiment", help="a file of conf/experiment, or all_tables")
     parser.add_argument("overrides", nargs="*", help="as after ./multirun.sh <experiment>")
     options = parser.parse_intermixed_args()
     if options.experiment == ALL_TABLES:
-        sys.exit(not print_grids({name: expand(name, options.overrides) for name in paper_grids()}))
+        grids = ((name, expand(name, options.overrides)) for name in paper_grids())
+        sys.exit(not print_grids(grids))
     jobs = jobs_of([options.experiment, *options.overrides])
     rows = jobs[0].tables.rows
     states = [(job, state_of(job, rows)) for job in jobs]
@@ -78,24 +81,25 @@ def print_states(states: list[tuple[Job, State]], *, everything: bool) -> None:
     console.print(table, highlight=False)
 
 
-def print_grids(grids: Mapping[str, list[Job]]) -> bool:
+def print_grids(grids: Iterable[tuple[str, list[Job]]]) -> bool:
     """A line for each grid: its runs, how many of them grids above it have, and how many are done.
 
     Args:
-        grids: jobs by the names of grids.
+        grids: names and jobs; each is printed before the next one is asked for.
 
     Returns:
         Whether all runs are done.
     """
-    rows = next(iter(grids.values()))[0].tables.rows
     done: dict[str, bool] = {}
-    width = max(map(len, grids))
-    print(f"{'grid':{width}}   runs  shared    done")
-    for name, jobs in grids.items():
+    width = 16  # of names
+    print(f"{'grid':{width}}   runs  shared    done", flush=True)
+    rows: Mapping[str, Any] | None = None
+    for name, jobs in grids:
+        rows = jobs[0].tables.rows if rows is None else rows
         shared = sum(job.run.key in done for job in jobs)
         done |= {job.run.key: state_of(job, rows).name == "done" for job in jobs}
         finished = sum(done[job.run.key] for job in jobs)
-        print(f"{name:{width}}  {len(jobs):5}  {shared:6}  {finished:6}")
+        print(f"{name:{width}}  {len(jobs):5}  {shared:6}  {finished:6}", flush=True)
     print(f"{'in all':{width}}  {len(done):5}          {sum(done.values()):6}")
     return all(done.values())
 

@@ -93,8 +93,9 @@ class ReprogrammingModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Choose what pays on this device."""
         if self.idle is not None:  # a second epoch would repeat the first
-            self.trainer.fit_loop.max_epochs = 1
-            self.trainer.check_val_every_n_epoch = 1
+            trainer = self.trainer
+            self._length = trainer.fit_loop.max_epochs, trainer.check_val_every_n_epoch
+            trainer.fit_loop.max_epochs = trainer.check_val_every_n_epoch = 1
         precision = str(self.trainer.precision)
         fused = fuses_attention(self.device, precision, requested=self.fused_attention)
         self.classifier.backbone.fuse_attention(fused=fused)
@@ -103,6 +104,12 @@ class ReprogrammingModule(L.LightningModule):
             with self.trainer.precision_plugin.forward_context():
                 self._compiled = compiled_for_training(self.classifier, sizes)
         self.was_compiled = self._compiled is not None
+
+    @override
+    def on_fit_end(self) -> None:
+        """Leave the trainer as it was."""
+        if self.idle is not None:
+            self.trainer.fit_loop.max_epochs, self.trainer.check_val_every_n_epoch = self._length
 
     @override
     def on_train_start(self) -> None:

@@ -27,7 +27,8 @@ def backbone_with(adapter, reads="logits"):
 
 
 def count(part):
-    return sum(weight.numel() for weight in part.parameters())
+    weights = part.values() if isinstance(part, dict) else part.parameters()
+    return sum(weight.numel() for weight in weights)
 
 
 def disturbed(backbone):
@@ -44,7 +45,7 @@ def test_lora_of_a_large_transformer_has_as_many_parameters_as_the_paper_prints(
         network = timm.create_model("vit_large_patch16_384", pretrained=False)
     trained = LoRA(rank=6).attach(network, None, "logits")
     assert count(trained) == 589_824  # 0.60 M in Table 13
-    assert len(trained.state_dict()) == 24 * 2 * 2
+    assert len(trained) == 24 * 2 * 2
 
 
 def test_lora_begins_as_the_frozen_network():
@@ -77,15 +78,16 @@ def test_a_correction_is_scale_times_b_times_a():
     torch.manual_seed(0)
     layer = torch.nn.Linear(5, 4)
     body = torch.nn.ModuleDict({"q": layer, "k": torch.nn.Linear(5, 4)})
-    pair = LoRA(rank=2, scale=0.5).attach(body, None, "logits").get_submodule("q")[0]
+    trained = LoRA(rank=2, scale=0.5).attach(body, None, "logits")
+    down, up = trained["q.0.down"], trained["q.0.up"]
     with torch.no_grad():
-        pair.up.normal_()
+        up.normal_()
     inputs = torch.randn(3, 5)
-    expected = inputs @ (layer.weight + 0.5 * pair.up @ pair.down).T + layer.bias
+    expected = inputs @ (layer.weight + 0.5 * up @ down).T + layer.bias
     torch.testing.assert_close(body["q"](inputs), expected)
     assert type(body["k"]) is torch.nn.Linear
     bound = 5**-0.5  # kaiming_uniform with sqrt(5)
-    assert 0.5 * bound < pair.down.abs().max() <= bound
+    assert 0.5 * bound < down.abs().max() <= bound
 
 
 def test_corrections_stay_in_float32_and_in_eval_mode():
@@ -95,7 +97,7 @@ def test_corrections_stay_in_float32_and_in_eval_mode():
     adapted.train().to(torch.bfloat16)
     assert {weight.dtype for weight in adapted.trained.parameters()} == {torch.float32}
     assert adapted.dtype == torch.bfloat16
-    assert not any(module.training for module in adapted.trained.modules())
+    assert not any(module.training for module in adapted.body.modules())
     torch.testing.assert_close(adapted(images).float(), expected, rtol=0.1, atol=0.1)
 
 
@@ -130,6 +132,68 @@ def test_what_does_not_fit_is_refused():
         SPEC.adopt(adapted)
     with pytest.raises(UserError, match="is trained, so it cannot be shared"):
         SPEC.adopt(backbone_with(NoAdapter()), LoRA())
+
+
+class Odd(torch.nn.Module):
+    """Shares weights between layers, uses one layer twice, and another not at all."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.k, self.v = (torch.nn.Linear(6, 6) for _ in range(3))
+        self.v.weight = self.q.weight
+        self.again, self.unused = self.q, torch.nn.Linear(6, 6)
+        self.norm, self.head = torch.nn.BatchNorm2d(3), torch.nn.Linear(6, 4)
+
+    def forward(self, images):
+        pooled = self.norm(images).mean((2, 3))
+        seen = torch.cat([pooled, pooled**2], 1)
+        seen = self.v(self.k(self.q(seen)).tanh()) + self.again(seen**2)
+        return self.head(seen)
+
+
+def odd(adapter, mapping="fc"):
+    return ReprogrammedClassifier.wrap(
+        Odd(), ["a", "b"], method="none", mapping=mapping, adapter=adapter, image_size=8
+    )
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_shared_and_unused_weights(adapter, tmp_path):
+    model, images = odd(adapter), torch.rand(5, 3, 8, 8)
+    groups = model.parameter_groups()
+    loss = torch.nn.functional.cross_entropy(model(images), torch.tensor([0, 1, 0, 1, 0]))
+    loss.backward()  # as DDP and an optimiser's state ask for it
+    assert all(weight.grad is not None for group in groups.values() for weight in group)
+    assert not [name for name in model.state_dict() if "unused" in name or "running" in name]
+    with torch.no_grad():
+        for weight in groups["adapter"]:
+            weight.add_(torch.randn_like(weight), alpha=0.3)
+    expected = model.eval()(images)
+    model.save_pretrained(tmp_path / "saved")  # shared weights once
+    again = ReprogrammedClassifier.from_pretrained(tmp_path / "saved", backbone=Odd())
+    assert torch.equal(again(images), expected)
+    model.export(tmp_path / "whole.pt2")
+    program = torch.export.load(tmp_path / "whole.pt2").module()
+    torch.testing.assert_close(program(images), expected)
+    assert torch.equal(model(images), expected)
+
+
+def test_a_wrapped_network_stays_as_it_is():
+    network = Odd()
+    names = set(network.state_dict())
+    with pytest.raises(UserError, match="in_place: an adapter trains a copy"):
+        ReprogrammedClassifier.wrap(
+            network, ["a", "b"], adapter="full", image_size=8, in_place=True
+        )
+    ReprogrammedClassifier.wrap(network, ["a", "b"], adapter="full", image_size=8)
+    assert set(network.state_dict()) == names
+
+
+def test_a_qkv_whose_order_is_not_known_is_refused():
+    spec = TimmModel(model="efficientformer_l1", pretrained=False)  # by heads, of unlike widths
+    with pytest.raises(UserError, match=r"lie in an unknown order in its qkv \(got 'Attention'\)"):
+        spec.build(LoRA())
 
 
 class TakesWeights(torch.nn.Module):

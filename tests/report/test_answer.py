@@ -65,6 +65,52 @@ def test_what_the_parts_of_smm_bring():
         "SMM minus what lacks a part of it, on average: full +20.0, only_mask +30.0, "
         "smm_single_channel +5.0."
     )
+    (table,) = tables_of(made({**accuracies, ("cifar10", "pad"): (0.1,)}), LAST)
+    assert "pad" not in answer([table])[2]
+
+
+def of_adapters(accuracies):
+    """Runs by adapter, method and accuracies of two datasets."""
+    return [
+        run(HERE / "x", result(dataset, method, accuracy=a, config__adapter__name=adapter))
+        for (adapter, method), values in accuracies.items()
+        for dataset, a in zip(("cifar10", "svhn"), values, strict=True)
+    ]
+
+
+def test_smm_is_compared_with_adapters_and_not_with_itself_beside_one():
+    runs = of_adapters(
+        {
+            ("none", "none"): (0.5, 0.5),
+            ("none", "smm"): (0.9, 0.8),
+            ("lora", "none"): (0.95, 0.6),
+            ("lora", "smm"): (0.99, 0.99),
+        }
+    )
+    layout = Layout(columns=("adapter.name", "method.name"), metrics=("test/acc_last",))
+    lead, margins = answer(tables_of(runs, layout))
+    assert lead == (
+        "SMM is the best of 3 methods on 1 of 2 datasets, and on average +7.5 from the next best."
+    )
+    assert margins == "SMM minus the next best method: cifar10 -5.0 (lora), svhn +20.0 (lora)."
+
+
+def test_every_mapping_has_a_sentence_of_its_own():
+    runs = made(ACCURACIES) + made(ACCURACIES, config__mapping__name="flm")
+    layout = Layout(columns=("mapping.name", "method.name"), metrics=("test/acc_last",))
+    leads = answer(tables_of(runs, layout))[:2]
+    assert [lead.split(" is ")[0] for lead in leads] == ["SMM (ilm)", "SMM (flm)"]
+
+
+def test_a_dataset_in_two_rows_is_not_two_datasets():
+    runs = made({("cifar10", "full"): (0.5,), ("cifar10", "smm"): (0.7,)})
+    runs += made(
+        {("cifar10", "full"): (0.3,), ("cifar10", "smm"): (0.2,)}, config__trainer__precision="x"
+    )
+    (table,) = tables_of(runs, LAST)
+    assert len(table.rows) == 2
+    assert not len(table.averages)
+    assert "on 1 of 2 rows" in answer([table])[0]
 
 
 def test_patch_sizes():
@@ -76,6 +122,22 @@ def test_patch_sizes():
     )
     layout = Layout(columns=("method.name", "method.patch_size"), metrics=("test/acc_last",))
     (table,) = tables_of(runs, layout)
+    other = [
+        run(
+            r.folder,
+            {
+                **r.result,
+                "config": {
+                    **r.result["config"],
+                    "method": {"name": "only_mask", "patch_size": r.value("method.patch_size")},
+                },
+                "test/acc_last": 0.9,
+            },
+        )
+        for r in runs
+    ]
+    (both,) = tables_of([*runs, *other], layout)
+    assert answer([both])[-1] == answer([table])[-1]
     assert answer([table])[-1] == (
         "Patch sizes: from 1 to 4 the accuracy changes by +10.0 on average, between 4 and 16 by "
         "10.0 in size."
@@ -132,11 +194,32 @@ def test_val_chooses_and_never_the_test():
     assert lines[0] in report.notes
 
 
+def test_without_val_nothing_is_chosen_and_nothing_vanishes():
+    runs = [tried(0.1, None, 0.9), tried(0.01, float("nan"), 0.4), tried(0.001, 0.8, 0.5)]
+    shown, (line,) = chosen_on_val(runs, TRIED)
+    assert shown == runs
+    assert line.startswith("Chosen on val for cifar10, smm: nothing yet")
+    (table,) = tables_of(shown, TRIED)
+    assert len(table.cells) == 3  # apart, not averaged
+
+
+def test_candidates_are_compared_on_the_seeds_that_all_have():
+    runs = [tried(0.1, 0.9, 0.1), tried(0.01, 0.95, 0.2), tried(0.01, 0.1, 0.2, seed=1)]
+    shown, (line,) = chosen_on_val(runs, TRIED)
+    assert {r.value("optimizer.lr") for r in shown} == {0.01}
+    assert line == "Chosen on val for cifar10, smm: optimizer.lr 0.01."
+
+
 def test_missing_runs_stay_missing():
     runs = [tried(0.1, 0.5, 0.9), tried(0.01, 0.6, 0.4)]
     values = {**runs[0].values, "optimizer.lr": 0.001}
-    shown, _ = chosen_on_val([*runs, Run(HERE, values, None)], TRIED)
-    assert [r.value("optimizer.lr") for r in shown] == [0.01, 0.001]
+    shown, (line,) = chosen_on_val([*runs, Run(HERE, values, None)], TRIED)
+    assert len(shown) == 3
+    assert "nothing yet" in line
+    gone = Run(HERE, {**runs[1].values, "seed": 1}, None)
+    shown, (line,) = chosen_on_val([*runs, gone], TRIED)
+    assert [r.value("optimizer.lr") for r in shown] == [0.01, 0.01]
+    assert line.endswith("optimizer.lr 0.01, while runs are missing.")
     (table,) = tables_of(shown, TRIED)
     assert table.cells["missing"].tolist() == [1]
 
@@ -168,5 +251,6 @@ def test_the_baselines_stand_beside(tmp_path):
     grid = grid_of("smoke", ["mapping=ilm", "method=full,pad", f"paths.root={tmp_path}"])
     both = with_beside(report, grid)
     assert [table.title for table in both.tables[1:]] == ["beside it smoke"] * 2
-    assert both.notes[-1].startswith("Beside it 2 of 2 runs are missing: smoke mapping=ilm")
+    assert both.notes[-1].startswith("Beside it (smoke mapping=ilm method=full,pad paths.root=")
+    assert both.notes[-1].endswith(": 0 of 2 runs are finished; 2 are missing.")
     assert Path(tmp_path).exists()
