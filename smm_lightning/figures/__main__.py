@@ -113,11 +113,11 @@ def _numbers(text: str) -> list[int] | None:
 
 
 def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs with one dataset, backbone and mapping, by names that tell the groups apart."""
+    """Runs with one dataset, backbone, mapping and adapter, by names that tell the groups apart."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         groups[tuple(str(run.value(name)) for name in _GROUPED)].append(run)
-    # Backbones and mappings belong into the name of a figure where they differ.
+    # Backbones, mappings and adapters belong into the name of a figure where they differ.
     differ = [place == 0 or len(set(names)) > 1 for place, names in enumerate(zip(*groups))]  # noqa: B905
     return {
         "-".join(name for name, named in zip(key, differ, strict=True) if named): members

@@ -49,7 +49,7 @@ def training(group: Group) -> Drawn:
     drawn.legend(loc="outside lower center", ncols=4)
     labels = [group.looks[method].label for method in methods]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
-    right.set_title("accuracy (%): training, and test (hatched)")
+    right.set_title("accuracy (%), test hatched")
     drawn.suptitle(group.title, fontsize=8)
     return Drawn(drawn, data)
 
