@@ -51,7 +51,7 @@ def test_all_grids_of_the_paper_are_there():
     assert set(GRIDS) >= PAPER | {"smoke"}
 
 
-@pytest.mark.parametrize("experiment", ["table12", "table7", "figure4"])
+@pytest.mark.parametrize("experiment", ["table12", "table7", "table10", "table13", "figure4"])
 def test_expansion_is_hydras_own(experiment, expanded):
     """Jobs, their order and their names, against composing a job as Hydra does it."""
     jobs = expanded(experiment)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -107,13 +108,9 @@ def decisive(overrides: Sequence[str]) -> list[str]:
 
 
 def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> Iterator[Job]:
-    """Compose once for every choice of groups; plain values are set on copies, which is faster."""
+    """Compose once for every choice of a group; plain values are set on copies, which is faster."""
     groups = {str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()}
-
-    @cache
-    def composed(arguments: tuple[str, ...]) -> DictConfig:
-        return compose("train", list(arguments))
-
+    composed = Composed(axes & groups, config_dir)
     for combination in combinations:
         plain = [o for o in _parsed(combination) if _is_plain(o, axes, groups)]
         set_later = {override.input_line for override in plain}
@@ -124,15 +121,70 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
         yield Job(swept, config, _folder_of(config))
 
 
+class Composed:
+    """Configurations by their words, of which those that differ in groups alone share their work.
+
+    A choice whose files write into their own group alone changes that node and nothing else: it is
+    composed once, and not again for every choice of the other groups.
+
+    Args:
+        axes: groups that are swept over.
+        config_dir: the folder ``conf``.
+    """
+
+    def __init__(self, axes: set[str], config_dir: Path) -> None:
+        self.axes = axes
+        self.config_dir = config_dir
+        self._first: dict[str, str] = {}  # the first word of each axis
+        self._known = cache(self._put_together)
+        self._composed = cache(lambda words: compose("train", list(words)))
+
+    def __call__(self, words: tuple[str, ...]) -> DictConfig:
+        """The configuration of a job, not to be changed."""
+        return self._known(words)
+
+    def _put_together(self, words: tuple[str, ...]) -> DictConfig:
+        apart = {}
+        base = []
+        for word in words:
+            group, _, choice = word.partition("=")
+            if group in self.axes and self._is_apart(group, choice):
+                apart[group] = word
+                base.append(self._first.setdefault(group, word))
+            else:
+                base.append(word)
+        config = self._composed(tuple(base))
+        for group, word in apart.items():
+            if word != self._first[group]:
+                others = tuple(word if one == self._first[group] else one for one in base)
+                config = config.copy()
+                config[group] = self._composed(others)[group]
+        return config
+
+    def _is_apart(self, group: str, choice: str) -> bool:
+        """Whether the file of a choice, and those that it names as defaults, stay in their node."""
+        file = self.config_dir / group / f"{choice}.yaml"
+        if not file.is_file():
+            return False
+        text = file.read_text()
+        defaults = (yaml.safe_load(text) or {}).get("defaults") or []
+        plain = all(isinstance(name, str) for name in defaults) and "@package" not in text
+        return plain and all(n == "_self_" or self._is_apart(group, n) for n in defaults)
+
+
 def _folder_of(config: DictConfig) -> RunFolder:
     """Where a job lies; its name is made once, because resolving a configuration takes long."""
     key = run_key(config)
-    place = OmegaConf.to_container(config.paths, resolve=False)["run"]  # type: ignore[call-overload, index]
-    if _NAME not in str(place):
+    paths = cast("dict[str, Any]", OmegaConf.to_container(config.paths, resolve=False))
+    if _NAME not in str(paths["run"]):
         return RunFolder(at(config.paths.run), key)
-    named = config.copy()
-    named.paths.run = str(place).replace(_NAME, run_name(config, key))
-    return RunFolder(at(named.paths.run), key)
+    named = {**paths, "run": str(paths["run"]).replace(_NAME, run_name(config, key))}
+    asked = {name for value in named.values() for name in re.findall(r"\$\{([^}]*)", str(value))}
+    if all(name.startswith(("paths.", "oc.env:")) for name in asked):
+        return RunFolder(at(OmegaConf.create({"paths": named}).paths.run), key)
+    whole = config.copy()
+    whole.paths.run = named["run"]
+    return RunFolder(at(whole.paths.run), key)
 
 
 def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:

@@ -64,10 +64,12 @@ def identity(config: DictConfig) -> dict[str, Any]:
     Args:
         config: composed.
     """
-    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-    plain.pop("hydra", None)
-    places = {name: f"<paths.{name}>" for name in plain.get("paths") or {}}
-    settled = OmegaConf.create({**plain, "paths": places, "logger": None})
+    settled = config.copy()
+    OmegaConf.set_readonly(settled, value=False)
+    OmegaConf.set_struct(settled, value=False)
+    settled.pop("hydra", None)
+    settled.paths = {name: f"<paths.{name}>" for name in settled.get("paths") or {}}
+    settled.logger = None
     return decisive_part(cast("dict[str, Any]", OmegaConf.to_container(settled, resolve=True)))
 
 

@@ -1,5 +1,7 @@
 """Trained layers as mappings: on source logits and on features."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +90,7 @@ def test_a_head_without_a_prompt_is_logistic_regression(composed):
     words = ("method=none", "mapping=fc", "optimizer.groups.mapping.lr=0.001", "epochs=20")
     cfg = composed(*words, "backbone.image_size=64")
     ours = train(cfg)["test/acc_last"]
-    trained, features = TrainedRun(run_in(RunFolder(cfg.paths.run, "").path)), {}
+    trained, features = TrainedRun(run_in(Path(cfg.paths.run))), {}
     for split in ("train", "test"):
         images, targets = trained.images(split, np.arange(len(trained.labels(split))))
         with torch.inference_mode():
