@@ -1,6 +1,7 @@
 """CIFAR-10, CIFAR-100, SVHN and GTSRB from the files that torchvision keeps."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ _GTSRB_FINAL = (
 
 _TRAINING_SETS = {"final": "GTSRB/Final_Training/Images", "torchvision": "GTSRB/Training"}
 # Names of the signs in the order of the class numbers, a line each.
+_TRACK = re.compile(r"^(\d+)_")  # of a training file, within its class
 _SIGNS = Path(__file__).with_name("traffic_signs.txt").read_text(encoding="utf-8").splitlines()
 _CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "gtsrb": "GTSRB"}
 
@@ -131,6 +133,9 @@ class TorchvisionArrays(Source):
 class TrafficSigns(Source):
     """GTSRB: traffic signs of 15 x 15 to 250 x 250 pixels in PPM files.
 
+    Training files are called ``<track>_<frame>``: up to 30 frames show one sign, so ``val`` is held
+    out by tracks.
+
     Below ``<root>/gtsrb`` (or ``<root>/gtsrb/gtsrb``) lie ``GTSRB/Training`` (torchvision's 26,640
     training images) or ``GTSRB/Final_Training/Images`` (the final 39,209 of Table 6),
     ``GTSRB/Final_Test/Images`` and ``GT-final_test.csv``.
@@ -181,7 +186,7 @@ class TrafficSigns(Source):
         if classes != [f"{label:05d}" for label in range(len(classes))]:
             raise problem(str(folder), "class folders are left out", hint=hint)
         return Splits(
-            train=images_by_class("gtsrb/train", folder, classes),
+            train=images_by_class("gtsrb/train", folder, classes, groups=_TRACK),
             test=_from_csv(next(path for path in answers if path.exists()), hint),
             val=None,
             class_names=[*_SIGNS, *classes[len(_SIGNS) :]][: len(classes)],

@@ -100,7 +100,8 @@ def make_gtsrb(name, root, patch=None, training="GTSRB/Final_Training/Images", i
     for label in range(CLASSES):
         folder = base / training / f"{label:05d}"
         for number in range(images):
-            write(folder / f"00000_{number:05d}.ppm", encoded(label * 100 + number, "PPM"))
+            name = f"{number // 2:05d}_{number:05d}.ppm"
+            write(folder / name, encoded(label * 100 + number, "PPM"))
         (folder / f"GT-{label:05d}.csv").write_text("Filename;Width;Height;ClassId\n")
     with (base / "GT-final_test.csv").open("w", newline="") as file:
         rows = csv.writer(file, delimiter=";")

@@ -90,6 +90,26 @@ def test_gtsrb_has_two_training_sets(tmp_path, capsys):
     assert "gtsrb: train 12, in Table 6 39209" in capsys.readouterr().out
 
 
+def test_gtsrb_is_held_out_by_tracks(tmp_path):
+    """Frames of one sign are never in train and val; a track of one class is none of another."""
+    miniatures.make_gtsrb("gtsrb", tmp_path, images=40)
+    options = {"batch_size": 4, "augmentation": "none", "size": 8, "val_fraction": 0.25}
+    source = miniatures.source("gtsrb", tmp_path)
+    data = ImageDataModule(source, image_cache=tmp_path / "cache", **options)
+    data.setup()
+    tracks = {
+        split: {
+            (name.split("/")[0], name.split("/")[1].split("_")[0])
+            for name in data.names_of(split, np.arange(data.image_counts[split]))
+        }
+        for split in ("train", "val")
+    }
+    assert not tracks["train"] & tracks["val"]
+    assert len(tracks["val"]) == 3 * 5  # of 20 tracks in each of 3 classes
+    assert data.image_counts == {"train": 90, "test": data.image_counts["test"], "val": 30}
+    assert data.overlaps == []
+
+
 def test_a_gtsrb_with_gaps_is_refused(tmp_path):
     miniatures.make_gtsrb("gtsrb", tmp_path)
     options = {
