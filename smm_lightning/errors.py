@@ -126,4 +126,5 @@ def closest(name: str, known: Iterable[str]) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the closest known one, and the list of all."""
     choices = sorted(known)
-    return f"{closest(name, choices)} Known: {', '.join(choices)}.".lstrip()
+    listed = f"Known: {', '.join(choices)}." if choices else ""
+    return f"{closest(name, choices)} {listed}".strip()

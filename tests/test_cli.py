@@ -294,6 +294,7 @@ def test_messages_name_the_value_and_the_cure():
     from_worker = UserError(f"Caught UserError in worker.\nTraceback ...\nx.UserError: {error}")
     assert from_worker.problems == error.problems
     assert did_you_mean("zzz", ["b", "a"]) == "Known: a, b."
+    assert did_you_mean("zzz", []) == ""
 
 
 def test_multirun_script_lists_its_experiments(tmp_path):

@@ -26,10 +26,11 @@ from smm_lightning.dataset.loaders import Loader, Loaders, Residency
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
 from smm_lightning.dataset.selection import Selection
+from smm_lightning.dataset.shots import Draw, Shots
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, stratified
 from smm_lightning.device import usable_cpus
-from smm_lightning.errors import Problems
+from smm_lightning.errors import Problems, problem
 from smm_lightning.files import at
 from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
@@ -58,7 +59,9 @@ class ImageDataModule(L.LightningDataModule):
         build_workers: processes that decode a cache; ``None`` takes all CPUs.
         train_images: a stratified part of the training images: a number, or a share below 1.
         test_images: likewise of the test images.
-        shots: training images a class.
+        shots: training images a class, and of ``val`` min(4, shots) beside them.
+        draw: which ones; see :class:`Shots`.
+        draw_seed: likewise.
         val_fraction: share of each class's training images set aside as ``val``, where the dataset
             has no ``val`` of its own.
         use_val: ``False`` leaves out a ``val`` of the dataset's own (the paper's protocol).
@@ -88,6 +91,8 @@ class ImageDataModule(L.LightningDataModule):
         train_images: ImagesOrFraction | None = None,
         test_images: ImagesOrFraction | None = None,
         shots: Count | None = None,
+        draw: Draw = "nested",
+        draw_seed: Seed = 0,
         val_fraction: Fraction = 0.0,
         use_val: bool = True,
         subset_seed: Seed = 0,
@@ -98,7 +103,11 @@ class ImageDataModule(L.LightningDataModule):
         augmented: bool = True,
     ) -> None:
         super().__init__()
-        subsets = _subsets(train_images, test_images, shots, subset_seed)
+        subsets = _subsets(train_images, test_images, subset_seed)
+        if shots is not None and train_images is not None:
+            what = "cannot be combined with dataset.train_images"
+            raise problem("dataset.shots", what, shots)
+        drawn = None if shots is None else Shots(shots, draw, draw_seed)
         self.source = source
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
@@ -114,7 +123,7 @@ class ImageDataModule(L.LightningDataModule):
         # Small images stay as they are, others are stored as large as they are needed.
         sides = {"train": size + self.augmentation.margin, "test": size, "val": size}
         sizes = {name: source.image_size or side for name, side in sides.items()}
-        self.selection = Selection(subsets, val_fraction, use_val, subset_seed, sizes)
+        self.selection = Selection(subsets, drawn, val_fraction, use_val, subset_seed, sizes)
         self.on_batch: Callable[[], None] = _nothing  # called for every batch of any kind
         self.overlaps: list[account.Overlap] = []  # known after setup
         self._caches: dict[str, ImageCache] = {}
@@ -359,13 +368,11 @@ def _nothing() -> None:
     """A function that can be pickled, unlike a lambda."""
 
 
-def _subsets(
-    train_images: float | None, test_images: float | None, shots: int | None, seed: int
-) -> dict[str, Subset]:
+def _subsets(train_images: float | None, test_images: float | None, seed: int) -> dict[str, Subset]:
     problems, subsets = Problems(), {"val": Subset()}
     with problems.caught():
-        subsets["train"] = Subset(train_images, shots, seed)
+        subsets["train"] = Subset(train_images, seed)
     with problems.caught():
-        subsets["test"] = Subset(test_images, None, seed, "dataset.test_images")
+        subsets["test"] = Subset(test_images, seed, "dataset.test_images")
     problems.raise_if_any()
     return subsets

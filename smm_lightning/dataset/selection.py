@@ -8,9 +8,10 @@ import numpy as np
 
 from smm_lightning.dataset.image_cache import VERSION
 from smm_lightning.dataset.image_cache_builder import Content
+from smm_lightning.dataset.shots import Shots
 from smm_lightning.dataset.sources import Listing
-from smm_lightning.dataset.splits import Splits
-from smm_lightning.dataset.subsets import Subset, held_out
+from smm_lightning.dataset.splits import Split, Splits
+from smm_lightning.dataset.subsets import Positions, Subset, held_out
 from smm_lightning.errors import problem
 
 
@@ -20,6 +21,7 @@ class Selection:
 
     Args:
         subsets: of ``train``, ``test`` and ``val``.
+        shots: instead of the subsets of ``train`` and ``val``, if there are any.
         val_fraction: see :class:`ImageDataModule`, as the following.
         use_val: likewise.
         subset_seed: likewise.
@@ -27,6 +29,7 @@ class Selection:
     """
 
     subsets: Mapping[str, Subset]
+    shots: Shots | None
     val_fraction: float
     use_val: bool
     subset_seed: int
@@ -49,11 +52,14 @@ class Selection:
         """What decides about the content of a split's cache."""
         origin = self.origin(name, listings)
         divided = self._is_part_of_train(name, listings)
+        subset = self.subsets[name].recipe
+        if self.shots is not None and name != "test":
+            subset = {**self.shots.recipe, "of": listings["train"].stamp}
         return {
             "version": VERSION,
             "stamp": listings[origin].stamp,
             "part": [name, self.val_fraction, self.subset_seed] if divided else origin,
-            "subset": self.subsets[name].recipe,
+            "subset": subset,
             "size": self.sizes[name],
         }
 
@@ -67,19 +73,31 @@ class Selection:
         split = parts[self.origin(name, parts)]
         outside = (split.labels < 0) | (split.labels >= len(splits.class_names))
         if outside.any():
-            labels = sorted(set(split.labels[outside].tolist()))
-            raise problem(split.name, "has labels without a class", labels[:3])
-        candidates = np.arange(len(split))
-        if self._is_part_of_train(name, parts):
-            val = held_out(split.labels, self.val_fraction, self.subset_seed, split.groups)
-            candidates = np.flatnonzero(val if name == "val" else ~val)
+            wrong = sorted(set(split.labels[outside].tolist()))
+            raise problem(split.name, "has labels without a class", wrong[:3])
+        candidates = self._candidates(name, parts)
         if not len(split):
             raise problem(split.name, "has no images")
         if not len(candidates):
             what = f"leaves {name} without an image"
             raise problem("dataset.val_fraction", what, self.val_fraction)
-        chosen = candidates[self.subsets[name].of(split.labels[candidates])]
-        return Content(split, chosen, splits.class_names, self.sizes[name])
+        labels = split.labels[candidates]
+        if self.shots is None or name == "test":
+            positions = self.subsets[name].of(labels)
+        elif name == "train":
+            positions = self.shots.train(labels)
+        else:
+            of_train = parts["train"].labels[self._candidates("train", parts)]
+            positions = self.shots.val(labels, of_train)
+        return Content(split, candidates[positions], splits.class_names, self.sizes[name])
+
+    def _candidates(self, name: str, parts: Mapping[str, Split]) -> Positions:
+        """Positions, in the split that they come from, of all images that a split may have."""
+        split = parts[self.origin(name, parts)]
+        if not self._is_part_of_train(name, parts):
+            return np.arange(len(split))
+        val = held_out(split.labels, self.val_fraction, self.subset_seed, split.groups)
+        return np.flatnonzero(val if name == "val" else ~val)
 
     def _has_val(self, available: Collection[str]) -> bool:
         return self.use_val and "val" in available

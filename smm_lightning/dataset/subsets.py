@@ -1,13 +1,13 @@
 """Stratified, seeded choices of samples."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import problem
 
 Positions = NDArray[np.int64]
 ImagesOrFraction = Annotated[float, Gt(0), Le(1e9)]  # below 1 a share
@@ -17,12 +17,10 @@ ImagesOrFraction = Annotated[float, Gt(0), Le(1e9)]  # below 1 a share
 class Subset:
     """Which samples of a split take part.
 
-    Subsets of one seed are nested: the 8-shot images are among the 16-shot images, a tenth of the
-    images among a fifth.
+    Subsets of one seed are nested: a tenth of the images is among a fifth.
 
     Args:
         images: how many, or below 1 the share of all; ``None`` takes all.
-        shots: how many of each class; not together with ``images``.
         seed: which ones.
         field: name of the configuration field of ``images``, for messages.
 
@@ -31,33 +29,18 @@ class Subset:
     """
 
     images: float | None = None
-    shots: int | None = None
     seed: int = 0
     field: str = "dataset.train_images"
 
     def __post_init__(self) -> None:
-        problems = Problems()
         count = self.images
-        problems.require(
-            count is None or count < 1 or count == int(count),
-            self.field,
-            "must be a number of images, or a share below 1",
-            count,
-        )
-        problems.require(
-            self.shots is None or self.images is None,
-            "dataset.shots",
-            f"cannot be combined with {self.field}",
-            self.shots,
-        )
-        problems.raise_if_any()
+        if count is not None and count >= 1 and count != int(count):
+            raise problem(self.field, "must be a number of images, or a share below 1", count)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What decides about the choice, besides the labels."""
-        chosen = asdict(self)
-        del chosen["field"]
-        return chosen if (self.images, self.shots) != (None, None) else {}
+        return {} if self.images is None else {"images": self.images, "seed": self.seed}
 
     def of(self, labels: NDArray[np.int64]) -> Positions:
         """Positions of the chosen samples, ascending.
@@ -68,8 +51,6 @@ class Subset:
         Raises:
             UserError: If there are fewer samples than asked for, or fewer than one a class.
         """
-        if self.shots is not None:
-            return self._shots_of(labels)
         if self.images is None:
             return np.arange(len(labels))
         classes = len(np.unique(labels))
@@ -78,15 +59,6 @@ class Subset:
             expected = f"must be between {classes} (one a class) and {len(labels)} (all)"
             raise problem(self.field, expected, self.images)
         return stratified(labels, count, self.seed)
-
-    def _shots_of(self, labels: NDArray[np.int64]) -> Positions:
-        assert self.shots is not None
-        smallest = np.unique(labels, return_counts=True)[1].min()
-        if self.shots > smallest:
-            what = f"the smallest class has {smallest} images"
-            raise problem("dataset.shots", what, self.shots)
-        rank, _ = _ranks(labels, self.seed)
-        return np.flatnonzero(rank < self.shots)
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
@@ -99,7 +71,7 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
         count: at most N.
         seed: which ones.
     """
-    rank, size = _ranks(labels, seed)
+    rank, size = ranks(labels, seed)
     # The place within the class as a share of it: so every prefix of the order is stratified.
     order = np.argsort(np.where(rank == 0, -1, (rank + 0.5) / size), kind="stable")
     classes = int((rank == 0).sum())
@@ -121,14 +93,14 @@ def held_out(
             those of one are set aside together.
     """
     if groups is None:
-        rank, size = _ranks(labels, seed)
+        rank, size = ranks(labels, seed)
         # Half a place further, so that shares are rounded and not cut.
         return (rank + 0.5) / size < fraction
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     return held_out(labels[first], fraction, seed)[member]
 
 
-def _ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:
+def ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:
     """For every sample its place in a random order of its class, and the size of the class."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)

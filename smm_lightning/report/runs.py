@@ -16,7 +16,10 @@ from smm_lightning.text import in_a_line
 NAMES = ("dataset.name", "backbone.name", "mapping.name", "method.name", "adapter.name")
 _DEFAULTS = {"adapter.name": "none"}  # of what runs of older versions do not say
 # Of what decides about a result: the seed, what follows from it, and where the same files lie.
-_NO_PROTOCOL = ("seed", "dataset.seed", "mapping.seed", "dataset.source.root")
+_NO_PROTOCOL = (
+    *("seed", "dataset.seed", "dataset.draw_seed", "mapping.seed", "adapter.seed"),
+    "dataset.source.root",
+)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _without(
 
 
 def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
-    """Nothing depends on the settings of a mask generator, pattern or adapter that is not there."""
+    """Nothing depends on the settings of a part, or of a few-shot draw, that is not there."""
     method, optimizer = decisive.get("method") or {}, decisive.get("optimizer") or {}
     absent = set()
     if method.get("_target_") in _WITHOUT_MASK_GENERATOR:
@@ -132,6 +132,9 @@ def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
         decisive.pop("mask_generator_layers", None)
     if method.get("learn_pattern") is False or method.get("_target_") in _WITHOUT_PATTERN:
         absent.add("pattern")
+    dataset = decisive.get("dataset") or {}
+    if dataset.get("shots") is None:
+        decisive["dataset"] = _without(dataset, ("draw", "draw_seed"))
     adapter = decisive.get("adapter") or {"_target_": _NO_ADAPTER}
     if adapter.get("_target_") == _NO_ADAPTER:
         absent.add("adapter")

@@ -2,15 +2,19 @@
 
 import itertools
 import pickle
+import random
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from smm_lightning.dataset import Digits, ImageDataModule, ImageFolder
 from smm_lightning.dataset.augmentation import PRESETS, Augmentation, crop_indices, random_bits
 from smm_lightning.dataset.sampler import DeterministicBatchSampler
+from smm_lightning.dataset.shots import Shots
 from smm_lightning.dataset.subsets import Subset, held_out
 from smm_lightning.errors import UserError
 
@@ -273,11 +277,53 @@ def test_a_subset_is_stratified_seeded_and_nested():
 
 def test_few_shots_are_so_many_a_class_and_nested():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    four, eight = (Subset(shots=k).of(labels) for k in (4, 8))
+    four, eight = (Shots(k).train(labels) for k in (4, 8))
     assert np.bincount(labels[four]).tolist() == [4, 4, 4]
     assert set(four) < set(eight)
     with pytest.raises(UserError, match=r"dataset.shots: the smallest class has 20 images .got 21"):
-        Subset(shots=21).of(labels)
+        Shots(21).train(labels)
+    assert np.bincount(labels[Shots(8).val(labels, labels)]).tolist() == [4, 4, 4]
+    assert np.bincount(labels[Shots(2).val(labels, labels)]).tolist() == [2, 2, 2]
+    rare = np.repeat([0, 1], [9, 1])
+    assert np.bincount(rare[Shots(8).val(rare, labels)]).tolist() == [4, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.lists(st.integers(0, 4), min_size=1))
+def test_coops_draw_is_that_of_its_code(seed, shots, order):
+    """As it is published: the module's own generator, class by class, train and then val."""
+    labels, val = np.array(order), np.array(order[::-1])
+
+    def drawn(of, count):
+        chosen = []
+        for label in dict.fromkeys(of.tolist()):
+            items = [place for place, other in enumerate(of.tolist()) if other == label]
+            chosen += random.sample(items, count) if len(items) >= count else items
+        return sorted(chosen)
+
+    random.seed(seed)
+    expected = drawn(labels, shots), drawn(val, min(4, shots))
+    ours = Shots(shots, "coop", seed)
+    assert ours.train(labels).tolist() == expected[0]
+    assert ours.val(val, labels).tolist() == expected[1]
+
+
+@pytest.mark.parametrize("draw", ["nested", "coop"])
+def test_shots_of_a_dataset_and_its_val(datamodule, tmp_path, draw):
+    for split in ("train", "test", "val"):
+        write_images(tmp_path / "f", split, count=9)
+    source = ImageFolder(str(tmp_path / "f"))
+    one = datamodule(source, shots=5, draw=draw)
+    assert one.image_counts == {"train": 10, "test": 18, "val": 8}
+    digests = [
+        datamodule(source, shots=5, draw=draw, draw_seed=seed).images["train"]["digest"]
+        for seed in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] == one.images["train"]["digest"] != digests[2]
+    held = datamodule(source, shots=2, draw=draw, use_val=False, val_fraction=0.34)
+    assert held.image_counts == {"train": 4, "test": 18, "val": 4}
+    places = [set(held.names_of(s, np.arange(4))) for s in ("train", "val")]
+    assert not places[0] & places[1]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +333,6 @@ def test_few_shots_are_so_many_a_class_and_nested():
         ({"images": 101}, r"train_images: must be between 3"),
         ({"images": 0.01}, r"train_images: must be between 3"),
         ({"images": 1.5}, r"train_images: must be a number of images, or a share"),
-        ({"shots": 1, "images": 9}, r"dataset.shots: cannot be combined with dataset.train_images"),
     ],
 )
 def test_subsets_out_of_range_are_refused(options, message):
