@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from smm_lightning.errors import UserError
-from smm_lightning.inference.evaluate import evaluate, matched, rendered
+from smm_lightning.inference.classes import matched, pairs_of
+from smm_lightning.inference.evaluate import evaluate, rendered
 from smm_lightning.inference.model import Model
 from smm_lightning.train import train
 from tests.hostile import answer_of
@@ -114,7 +115,8 @@ def test_a_part_of_the_classes_is_enough(run, of_colours, tmp_path):
 def test_classes_are_matched_by_name():
     known = ["Red Apple", "green", "blue_sky"]
     assert matched(["BLUE SKY", "red-apple"], known) == [2, 0]
-    assert matched(["x", "green"], known, "x=Red Apple") == [0, 1]
+    assert matched(["x", "green"], known, pairs_of(["X = red apple"])) == [0, 1]
+    assert matched(["Gro\u0308\u00dfe"], ["Gr\u00f6\u00dfe"]) == [0]  # two forms of one name
     assert matched(["a b", "a_b"], ["a b", "a_b"]) == [0, 1]  # equal but for separators
     with pytest.raises(
         UserError, match=r"has no such class \(got 'violet'\).*dataset has green, vi.*"
@@ -162,6 +164,21 @@ def test_numbers_are_those_of_loops():
         (("split=val",), "split: this dataset has none (got 'val')."),
         (("dataset=digits",), "the model has no such class"),
         (("dataset=digit",), "Did you mean 'digits'?"),
+        (("split=test", "split=train"), "split: is named twice (got 'test train')."),
+        (("epochs=3",), "eval: takes no such word (got 'epochs=3')."),
+        (("paths.data=x",), "paths: the run knows its own (got 'paths.data=x')."),
+        (("dataset.source.rot=x",), "dataset.source.rot: no such field"),
+        (("dataset.batch_size=0",), "dataset.batch_size: must be at least 1"),
+        (("dataset=digits", "dataset.batch_size=0"), "dataset.batch_size: must be at least 1"),
+        (
+            ("--classes", "a==b"),
+            "--classes: must be <the dataset's>=<the model's>,... (got 'a==b')",
+        ),
+        (("--classes", "green"), "--classes: must be <the dataset's>=<the model's>,... (got 'gre"),
+        (("--classes", "x=green"), "--classes: the dataset has no such class (got 'x')"),
+        (("--classes", "green=x"), "--classes: the model has no such class (got 'x')"),
+        (("--classes", "a=b", "--classes", "a=c"), "--classes: names a class twice (got 'a')"),
+        (("--json", "/nowhere/e.json"), "--json: is no file in a folder that is there"),
     ],
 )
 def test_mistakes_are_answered_in_a_line(run, capfd, words, message):
@@ -173,4 +190,21 @@ def test_an_export_asks_for_a_dataset(run, capfd):
     folder, _ = run
     answer_of("export", folder)
     assert answer_of("eval", f"{folder}/model.safetensors") == 2
-    assert "dataset: is missing. Only a run knows its own" in capfd.readouterr().err
+    assert "dataset: is missing. Only a finished run knows its own" in capfd.readouterr().err
+
+
+def test_the_model_is_looked_at_before_a_dataset_is_asked_for(tmp_path, capfd):
+    (tmp_path / "cut.ckpt").write_bytes(b"")
+    for place, message in (("nope", "no such file"), ("cut.ckpt", "is damaged")):
+        assert answer_of("eval", str(tmp_path / place)) == 2
+        assert message in capfd.readouterr().err
+
+
+def test_fields_of_a_dataset_change_the_runs_own(run, of_colours, tmp_path):
+    folder, _ = run
+    own = measured(tmp_path, folder)
+    assert measured(tmp_path, folder, "dataset.batch_size=3") == own
+    few = measured(tmp_path, folder, "dataset.test_images=6")
+    assert few["images"] == 6
+    place = folder_of_images(tmp_path / "copy", COLOURS, 8, seed=0)
+    assert measured(tmp_path, folder, f"dataset.source.root={place}") == own

@@ -138,14 +138,15 @@ class Backbone(nn.Module):
         if not weights:
             return None
         try:
-            with torch.enable_grad():
+            with torch.enable_grad():  # who loads a file may be in no_grad
                 answer = (self if reads == "logits" else self.features)(images)
+                all_weights = list(weights.values())
+                gradients = torch.autograd.grad(answer.sum(), all_weights, allow_unused=True)
         except UserError:
             raise
         except Exception as error:  # some take weights of layers that were replaced
             what = f"the network does not work with it ({one_line(error)})"
             raise problem("adapter", what, type(adapter).__name__) from error
-        gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
         for weight, gradient in zip(weights.values(), gradients, strict=True):
             # Without a gradient, DDP would wait for it, and an optimiser has no state of it.
             weight.requires_grad_(gradient is not None)

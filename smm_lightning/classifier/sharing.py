@@ -130,6 +130,10 @@ class Sharing(
         Raises:
             UserError: If a part cannot be built, or the frozen weights are others than in training.
         """
+        given: Any = backbone
+        if isinstance(given, Sharing):
+            hint = "Hand over its network, <it>.backbone."
+            raise problem("backbone", "is a whole classifier", type(backbone).__name__, hint)
         if backbone is not None and weights is not None:
             raise problem("weights", "the network is there already, with its weights", weights)
         others = {"weights": weights} if weights else {}

@@ -148,6 +148,9 @@ def _chosen(
         if isinstance(choice, str | Mapping):
             fields = {} if isinstance(choice, str) else dict(choice)
             name = fields.pop("name", None) if fields else choice
+            if fields and name is None:
+                what = "names no choice beside its fields"
+                raise problem(group, what, choice, "Such as {'name': 'smm', 'patch_size': 4}.")
             if wrong := [f for f in fields if not isinstance(f, str) or f.startswith("_")]:
                 raise problem(group, "takes fields of its class beside its name", wrong[0])
             words.append(f"{group}={_known(group, name)}")

@@ -1,14 +1,13 @@
 """``smm eval <model> [dataset=... split=...]``: how good a trained classifier is on a split.
 
-The model is a run's folder, a checkpoint or a file of ``smm export``; a run without ``dataset=`` is
-measured on its own images, in its own precision. Classes of another dataset are found by their
-names, without case and separators, in any order; --classes says which are the same otherwise.
+The model is a run's folder, a checkpoint or a file of ``smm export``. A run without ``dataset=`` is
+measured on its own images (``dataset.<field>=`` changes a field of them), in its own precision.
+Classes of another dataset are found by their names, without case and separators, in any order;
+--classes says which are the same otherwise.
 """
 
 import argparse
 import json
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from smm_lightning.dataset import ImageDataModule
 from smm_lightning.device import AUTOCAST, keep_freed_memory
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.files import write_atomically, writing
+from smm_lightning.inference.classes import matched, pairs_of
 from smm_lightning.inference.model import PRECISIONS, Model, load_model
 from smm_lightning.inference.options import add_options, device_of
 from smm_lightning.run.config import CONF
@@ -46,23 +46,22 @@ def main() -> None:
     """The command."""
     options = _options()
     keep_freed_memory()
-    split, overrides = _split_of(options.overrides)
-    result = _result_of(options.model)
-    node = _dataset_node(overrides, result)
-    device = device_of(options.device)
+    split, words = _split_of(options.words)
+    if (file := options.json) is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise problem("--json", "is no file in a folder that is there", str(file))
+    device, result = device_of(options.device), _result_of(options.model)
     precision = options.precision or _own_precision(result, device)
     model = load_model(options.model, device, options.weights, precision, options.trust)
     given = {"size": model.input_size, "augmented": False}
-    parts = TrustedParts(options.trust)
+    parts, node = TrustedParts(options.trust), _dataset_node(words, result)
     data: ImageDataModule = parts.build("dataset", node, ImageDataModule, **given)
     data.setup()
     if split not in data.image_counts:
-        raise problem(
-            "split", "this dataset has none", split, did_you_mean(split, data.image_counts)
-        )
-    if result is not None and not overrides and (changed := changed_images(result, data.taken)):
+        hint = did_you_mean(split, data.image_counts)
+        raise problem("split", "this dataset has none", split, hint)
+    if result is not None and not words and (changed := changed_images(result, data.taken)):
         raise problem(str(options.model), f"was trained with other images: {changed}")
-    places = matched(data.class_names, model.class_names, options.classes)
+    places = matched(data.class_names, model.class_names, pairs_of(options.classes))
     batches = data.plain_batches(split, torch.device("cpu"))
     pairs = ((batch["image"], batch["target"]) for batch in batches)
     measured = {
@@ -73,9 +72,9 @@ def main() -> None:
         **evaluate(model, pairs, places),
     }
     print(rendered(measured))
-    if options.json:
-        with writing("--json", options.json):
-            write_atomically(options.json, (json.dumps(measured, indent=2) + "\n").encode())
+    if file is not None:
+        with writing("--json", file):
+            write_atomically(file, (json.dumps(measured, indent=2) + "\n").encode())
 
 
 @torch.inference_mode()
@@ -117,40 +116,6 @@ def evaluate(
     }
 
 
-def matched(names: Sequence[str], known: Sequence[str], given: str = "") -> list[int]:
-    """For each class of a dataset its number in a model.
-
-    Args:
-        names: of the dataset.
-        known: of the model.
-        given: ``name=known,...``, which go before equal names.
-
-    Raises:
-        UserError: If a class has none, or two have the same; both lists are shown.
-    """
-    said = dict(word.split("=", 1) for word in given.split(",") if "=" in word)
-    exact = {name: number for number, name in enumerate(known)}
-    plain: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(known):
-        plain[_plain(name)].append(number)
-    found = []
-    for name in names:
-        wanted = said.get(name, name)
-        alike = [exact[wanted]] if wanted in exact else plain[_plain(wanted)]
-        found.append(alike[0] if len(alike) == 1 else None)
-    hint = f"The dataset has {', '.join(names)}; the model has {', '.join(known)}."
-    if missing := [name for name, number in zip(names, found, strict=True) if number is None]:
-        what, how = "the model has no such class", "--classes <the dataset's>=<the model's>,..."
-        raise problem("classes", what, ", ".join(missing), f"{hint} Use {how}.")
-    if len(set(found)) < len(found):
-        raise problem("classes", "two of the dataset are the same one of the model", hint=hint)
-    return [number for number in found if number is not None]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
-
-
 def rendered(measured: Mapping[str, Any]) -> str:
     """For people: the numbers, and for each class what it is most often taken for."""
     names = measured["classes"]
@@ -166,6 +131,7 @@ def rendered(measured: Mapping[str, Any]) -> str:
     width = max(map(len, names))
     for number, row in enumerate(measured["confusion"]):
         if not (count := sum(row)):
+            lines.append(f"{names[number]:{width}}  no images")
             continue
         others = [(n, place) for place, n in enumerate(row) if place != number and n]
         most = max(others, key=lambda pair: (pair[0], -pair[1]), default=None)
@@ -177,12 +143,25 @@ def rendered(measured: Mapping[str, Any]) -> str:
 
 
 def _split_of(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The split, and the words that say which dataset."""
+    """The split, and the words that say which dataset.
+
+    Raises:
+        UserError: If the split is unknown or named twice, or a word says something else.
+    """
     splits = [word.partition("=")[2] for word in words if word.startswith("split=")]
-    split = splits[-1] if splits else "test"
+    if len(splits) > 1:
+        raise problem("split", "is named twice", " ".join(splits))
+    split = splits[0] if splits else "test"
     if split not in SPLITS:
         raise problem("split", "unknown", split, did_you_mean(split, SPLITS))
-    return split, [word for word in words if not word.startswith("split=")]
+    others = [word for word in words if not word.startswith("split=")]
+    for word in others:
+        if not word.startswith(("dataset=", "dataset.", "paths.")):
+            hint = (
+                "It takes dataset=<name>, dataset.<field>=<value>, paths.<name>=<folder>, split=."
+            )
+            raise problem("eval", "takes no such word", word, hint)
+    return split, others
 
 
 def _result_of(model: Path) -> dict[str, Any] | None:
@@ -192,24 +171,30 @@ def _result_of(model: Path) -> dict[str, Any] | None:
     return read_result(folder) if of_run else None
 
 
-def _dataset_node(overrides: Sequence[str], result: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of the configuration, or of the run itself.
+def _dataset_node(words: Sequence[str], result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of the configuration, or of the run itself with fields of its own.
 
     Raises:
-        UserError: If neither says which dataset.
+        UserError: If neither says which dataset, or a value is wrong.
     """
-    if overrides:
+    if any(word.startswith("dataset=") for word in words):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", list(overrides))
+            config = compose("train", list(words))
+        require_configuration(config)
         config.dataset.batch_size = 1  # there is no step that a few images would be too few for
         config.dataset.evaluation_batch_size = _BATCH
-        require_configuration(config)
         node: Any = OmegaConf.to_container(config.dataset, resolve=True)
     elif result is not None:
         require_noted_images(result, result["run_name"])
-        node = result["config"]["dataset"]
+        fields = [word.removeprefix("dataset.") for word in words if word.startswith("dataset.")]
+        if paths := [word for word in words if word.startswith("paths.")]:
+            hint = "Use dataset.source.root=<folder>, or dataset=<name>."
+            raise problem("paths", "the run knows its own", paths[0], hint)
+        own = OmegaConf.create(dict(result["config"]["dataset"]))
+        node = OmegaConf.to_container(OmegaConf.merge(own, OmegaConf.from_dotlist(fields)))
     else:
-        raise problem("dataset", "is missing", hint="Only a run knows its own: use dataset=<name>.")
+        hint = "Only a finished run knows its own: use dataset=<name>."
+        raise problem("dataset", "is missing", hint=hint)
     return {name: value for name, value in node.items() if name not in UNTAKEN}
 
 
@@ -225,9 +210,13 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, help="folder of a run, checkpoint, or export")
-    parser.add_argument("overrides", nargs="*", help="dataset=<name>, its fields, split=<name>")
+    parser.add_argument("words", nargs="*", help="dataset=<name>, its fields, split=<name>")
     parser.add_argument(
-        "--classes", default="", metavar="A=B,...", help="a dataset's and the model's"
+        "--classes",
+        action="append",
+        default=[],
+        metavar="A=B,...",
+        help="classes of the dataset and of the model that are the same",
     )
     parser.add_argument("--json", type=Path, help="write everything there, with the confusions")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")

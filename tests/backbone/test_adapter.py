@@ -294,7 +294,12 @@ def test_wrapping_with_an_adapter():
     assert model.facts()["params/adapter"] == 2 * count(LoRA(rank=1).attach(vit(), None, "logits"))
     pairs = zip(network.parameters(), vit().parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
-    again = ReprogrammedClassifier.from_prompt(model.prompt, backbone=network)
+    with torch.no_grad():  # as programs that predict do
+        again = ReprogrammedClassifier.from_prompt(model.prompt, backbone=network)
     assert torch.equal(again(torch.ones(1, 3, 32, 32)), model.eval()(torch.ones(1, 3, 32, 32)))
     with pytest.raises(UserError, match="cannot be shared"):
         ReprogrammedClassifier.from_prompt(model.prompt, backbone=model.backbone)
+    with pytest.raises(UserError, match="backbone: is a whole classifier"):
+        ReprogrammedClassifier.from_prompt(model.prompt, backbone=model)
+    with pytest.raises(UserError, match="adapter: names no choice beside its fields"):
+        ReprogrammedClassifier.wrap(network, ["a", "b"], adapter={"rank": 2}, image_size=32)
