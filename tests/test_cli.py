@@ -338,7 +338,10 @@ def test_commands_of_the_readme_run(tmp_path, command):
     few = ["+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
     few += ["+trainer.limit_test_batches=1", "dataset.batch_size=4"]
     few += [] if "dataset" in given else ["dataset.train_images=20"]
-    small = ["backbone=tiny", "trainer=cpu", *few, *([] if "epochs" in given else ["epochs=1"])]
+    network = ["backbone=tiny"]
+    if "adapter=lora" in arguments:  # which asks for a transformer
+        network = ["backbone=timm", "backbone.model=test_vit", "backbone.pretrained=false"]
+    small = [*network, "trainer=cpu", *few, *([] if "epochs" in given else ["epochs=1"])]
     kept = [
         a for a in arguments if a.split("=")[0] not in ("backbone", "trainer", "backbone.model")
     ]
