@@ -261,8 +261,9 @@ def test_all_problems_of_values_are_found_together(composed):
         "scheduler.milestones: must be 'paper', 'published' or 'short' or a valid list "
         "(got 'papr'). Did you mean 'paper'?",
         "seed: must be at least 0 (got -3).",
-        "trainer.precision: must be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', "
-        "'16-true' or '64-true' or '16', 'bf16', '32', '64', 16, 32 or 64 (got 'bf16-mixd'). "
+        "trainer.precision: must be 'auto', 'published', '32-true', 'bf16-mixed', '16-mixed', "
+        "'bf16-true', '16-true' or '64-true' or '16', 'bf16', '32', '64', 16, 32 or 64 "
+        "(got 'bf16-mixd'). "
         "Did you mean 'bf16-mixed'?",
     ]
 

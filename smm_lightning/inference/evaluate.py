@@ -202,7 +202,8 @@ def _own_precision(result: Mapping[str, Any] | None, device: torch.device) -> st
     """As the run's own test, where the same kind of device measures again; else float32."""
     if result is None or (result["device"] == "cpu") != (device.type == "cpu"):
         return "32-true"
-    return result["precision"] if result["precision"] in AUTOCAST else "32-true"
+    precision = result.get("evaluation_precision", result["precision"])
+    return str(precision) if precision in AUTOCAST else "32-true"
 
 
 def _options() -> argparse.Namespace:

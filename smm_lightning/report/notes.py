@@ -1,6 +1,7 @@
 """What a reader must know before trusting a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.report.tables import Table
@@ -31,7 +32,7 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
     notes += [f"Runs that stand in {n}: {recorded.count(n)}." for n in distinct(recorded)]
     for title, values in (
         ("Device", [result["device"] for result in finished]),
-        ("Precision", [result["precision"] for result in finished]),
+        ("Precision", [_precision(result) for result in finished]),
         ("PyTorch", [result["environment"]["versions"]["torch"] for result in finished]),
         ("Commit", [_commit(result["environment"]) for result in finished]),
     ):
@@ -39,6 +40,11 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
         counted = [f"{kind} ({values.count(kind)} runs)" for kind in kinds]
         notes.append(f"{title}: {kinds[0] if len(kinds) == 1 else 'MIXED: ' + ', '.join(counted)}.")
     return notes if finished else notes[:1]
+
+
+def _precision(result: Mapping[str, Any]) -> str:
+    trained, tested = result["precision"], result.get("evaluation_precision")
+    return f"{trained}, tested in {tested}" if tested not in (None, trained) else str(trained)
 
 
 def _commit(environment: dict[str, object]) -> str:

@@ -132,6 +132,8 @@ def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
         decisive.pop("mask_generator_layers", None)
     if method.get("learn_pattern") is False or method.get("_target_") in _WITHOUT_PATTERN:
         absent.add("pattern")
+    if decisive.get("evaluation_precision") == "same":
+        del decisive["evaluation_precision"]
     dataset = decisive.get("dataset") or {}
     if dataset.get("shots") is None:
         decisive["dataset"] = _without(dataset, ("draw", "draw_seed"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from annotated_types import Ge, Gt, Le, MinLen
 from omegaconf import DictConfig, OmegaConf
@@ -75,6 +75,7 @@ class Settings:
     mask_generator_layers: int
     compiled: bool | None
     fused_attention: bool | None
+    evaluation_precision: Literal["same", "full"]
     ckpt_path: str | None
     force: bool
     threads: Annotated[int, Ge(1), Le(1024)] | None

@@ -67,14 +67,14 @@ class Plan:
         data: the datamodule, not set up.
         training: optimiser, schedule and loss.
         identity: see :class:`Provenance`.
-        speed: ``compiled`` and ``fused_attention`` of the LightningModule.
+        options: of the LightningModule.
     """
 
     pieces: Pieces
     data: ImageDataModule
     training: Training
     identity: dict[str, Any]
-    speed: dict[str, bool | None]
+    options: dict[str, Any]
 
     def carry_out(self) -> Parts:
         """Read images and weights, and put the parts together.
@@ -93,7 +93,7 @@ class Plan:
         if groups := classifier.parameter_groups():  # what mapping and adapter train has settings
             training.build(groups)
         provenance = Provenance(self.identity, data.images)
-        return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.speed))
+        return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.options))
 
 
 def plan(cfg: DictConfig) -> Plan:
@@ -145,7 +145,11 @@ def plan(cfg: DictConfig) -> Plan:
         data,
         training,
         {**_names(cfg), "seed": cfg.seed, "image_size": spec.image_size},
-        {"compiled": cfg.compiled, "fused_attention": cfg.fused_attention},
+        {
+            "compiled": cfg.compiled,
+            "fused_attention": cfg.fused_attention,
+            "full_evaluation": cfg.evaluation_precision == "full",
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """The training of a reprogrammed classifier under Lightning."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,7 @@ from typing_extensions import override
 
 from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.dataset.batch import pair_of
-from smm_lightning.device import compiles_on, fuses_attention
+from smm_lightning.device import AUTOCAST, compiles_on, fuses_attention
 from smm_lightning.errors import problem
 from smm_lightning.method import use_kernel
 from smm_lightning.training.compiled import Compiled, compiled_for_training
@@ -44,6 +45,7 @@ class ReprogrammingModule(L.LightningModule):
         provenance: what a checkpoint says of where it comes from, and is held against.
         compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`device`.
         fused_attention: of a transformer; ``None``: see :mod:`device`.
+        full_evaluation: test and count without autocast, whatever training computes in.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ReprogrammingModule(L.LightningModule):
         *,
         compiled: bool | None = None,
         fused_attention: bool | None = None,
+        full_evaluation: bool = False,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -62,6 +65,7 @@ class ReprogrammingModule(L.LightningModule):
         self.provenance = provenance or Provenance()
         self.compiled = compiled
         self.fused_attention = fused_attention
+        self.full_evaluation = full_evaluation
         self.metrics = SplitMetrics(len(classifier.class_names))
         self._refresh = MappingRefresh(classifier)
         self._finite = FiniteLoss()
@@ -130,7 +134,7 @@ class ReprogrammingModule(L.LightningModule):
             self.current_epoch,
             lambda: counted_pairs(self.trainer, self.device),
             self._over_ranks,
-            self.trainer.precision_plugin.forward_context(),
+            self._evaluating(self.trainer.precision_plugin.forward_context()),
         )
 
     @override
@@ -226,15 +230,26 @@ class ReprogrammingModule(L.LightningModule):
         return {
             "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
             "precision": str(self.trainer.precision),
+            "evaluation_precision": self._evaluated_in(),
             "compiled": self.was_compiled,
             **self.classifier.facts(),
         }
 
+    def _evaluated_in(self) -> str:
+        precision = str(self.trainer.precision)
+        return "32-true" if self.full_evaluation and precision in AUTOCAST else precision
+
     def _evaluate(self, split: str, batch: Any) -> None:
         images, targets = pair_of(batch)
-        logits = self(images)
+        with self._evaluating(nullcontext()):  # Lightning has entered training's
+            logits = self(images)
         # Of every loss the same number, so that losses of runs can be compared.
         self._note(split, logits, targets, cross_entropy(logits, targets))
+
+    def _evaluating(self, usual: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+        """What tests and counts compute in, where ``usual`` is training's."""
+        full = torch.autocast(self.device.type, enabled=False)
+        return full if self.full_evaluation else usual
 
     def _note(self, split: str, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
         """Gather ``<split>/acc`` and ``<split>/loss``."""

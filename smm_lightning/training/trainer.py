@@ -40,7 +40,9 @@ from smm_lightning.ranges import PRECISIONS, Count
 from smm_lightning.training.checkpoint_io import AtomicCheckpointIO
 
 _RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
-_Full = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+_Full = Literal[
+    "auto", "published", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"
+]
 _Short = Literal["16", "bf16", "32", "64", 16, 32, 64]
 Precision = _Full | _Short
 Batches = Count | Annotated[float, Gt(0), Le(1)]  # a number of them, or a share of all
@@ -98,7 +100,8 @@ class Settings:
         devices: how many, or which.
         num_nodes: machines.
         strategy: Lightning's name, such as ``ddp``.
-        precision: Lightning's name or a short one; ``auto``: see :mod:`device`.
+        precision: Lightning's name or a short one; ``auto``: see :mod:`device`; ``published``:
+            float16 autocast on a GPU, as the published code, else as ``auto``.
         max_epochs: the configuration's ``epochs``.
         check_val_every_n_epoch: test every n epochs.
         limit_train_batches: of an epoch, a number or a share.
@@ -223,7 +226,10 @@ def device_type(accelerator: str) -> str:
 
 def _precision(settings: Settings, network_precision: str) -> str:
     """Lightning's name of the precision."""
-    chosen = network_precision if settings.precision == "auto" else str(settings.precision)
+    chosen = str(settings.precision)
+    if chosen in ("auto", "published"):
+        halved = chosen == "published" and device_type(settings.accelerator) == "cuda"
+        chosen = "16-mixed" if halved else network_precision
     chosen = PRECISIONS.get(chosen, chosen)
     accelerator = settings.accelerator
     on_cpu = accelerator in ("auto", "cpu") and device_type(accelerator) == "cpu"
