@@ -4,9 +4,11 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 # Of autocast, by Lightning's names of precisions; others compute as they are.
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -58,6 +60,15 @@ def at_least_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
         return value.to(moved.device) if moved.dtype in AUTOCAST.values() else moved
 
     return applied
+
+
+class AtLeastFloat32(nn.Module):
+    """A module that stays in float32 or better, whatever the precision of the frozen network."""
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
 
 def compiles_on(device: torch.device, *, requested: bool | None) -> bool:

@@ -2,9 +2,9 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt, Le
@@ -15,7 +15,7 @@ from torch.nn import Parameter, functional
 from typing_extensions import override
 
 from smm_lightning.backbone.any_network import place_of
-from smm_lightning.device import AUTOCAST, at_least_float32
+from smm_lightning.device import AUTOCAST, AtLeastFloat32
 from smm_lightning.errors import problem
 from smm_lightning.ranges import Count, Reads, Seed
 
@@ -26,7 +26,7 @@ _FUSED = "qkv"
 _IN_THIRDS = (Attention, WindowAttention)
 
 
-class TrainedPart(nn.Module):
+class TrainedPart(AtLeastFloat32):
     """The weights of a backbone that an adapter trains, and nothing else; in float32 or better.
 
     Args:
@@ -37,11 +37,6 @@ class TrainedPart(nn.Module):
         super().__init__()
         for name, weight in weights.items():
             self.register_parameter(name.replace(".", "/"), weight)
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 class Adapter(ABC):
@@ -161,7 +156,8 @@ class LoRA(Adapter):
             names = ", ".join(sorted({re.sub(r"\d+", "<n>", name) for name in linear})[:8])
             hint = f"It has {names}." if names else "It has none but its last: use adapter=full."
             raise problem("adapter.layers", what, self.layers, hint)
-        return {n: m for n, m in linear.items() if any(m is one for one in chosen.values())}
+        layers = set(chosen.values())
+        return {name: m for name, m in linear.items() if m in layers}
 
 
 def _is_fused(body: nn.Module, name: str) -> bool:
@@ -181,7 +177,7 @@ def _is_fused(body: nn.Module, name: str) -> bool:
     return True
 
 
-class LowRankPair(nn.Module):
+class LowRankPair(AtLeastFloat32):
     """B A of a correction, in float32 or better.
 
     Args:
@@ -203,11 +199,6 @@ class LowRankPair(nn.Module):
         """(..., in) to (..., outputs)."""
         low = functional.linear(inputs, self.down.to(inputs.dtype))
         return functional.linear(low, self.up.to(low.dtype))
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 class CorrectedLinear(nn.Module):

@@ -21,8 +21,8 @@ _GTSRB_FINAL = (
 )
 
 _TRAINING_SETS = {"final": "GTSRB/Final_Training/Images", "torchvision": "GTSRB/Training"}
-# Names of the signs in the order of the class numbers, a line each.
 _TRACK = re.compile(r"^(\d+)_")  # of a training file, within its class
+# Names of the signs in the order of the class numbers, a line each.
 _SIGNS = Path(__file__).with_name("traffic_signs.txt").read_text(encoding="utf-8").splitlines()
 _CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "gtsrb": "GTSRB"}
 

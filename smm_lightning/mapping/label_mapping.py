@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from smm_lightning.device import at_least_float32
+from smm_lightning.device import AtLeastFloat32
 from smm_lightning.ranges import Reads
 
 Refresh = Literal["never", "once", "epoch", "running"]
@@ -16,7 +16,7 @@ OverRanks = Callable[[Tensor], Tensor]
 _MOST_SOURCES = 5  # in a row of the table
 
 
-class LabelMapping(nn.Module, ABC):
+class LabelMapping(AtLeastFloat32, ABC):
     """Contract of a label mapping.
 
     What it has learned is in ``state_dict()``, what it is counting is not: ``statistics`` are
@@ -91,12 +91,6 @@ class LabelMapping(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
         return {"mapping": list(self.parameters())}
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Keep weights in float32 or better, whatever the precision of the frozen network."""
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def refit(self, over_ranks: OverRanks = lambda statistics: statistics) -> float:
         """Take the mapping from the statistics, and end the count.

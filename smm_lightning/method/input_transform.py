@@ -1,19 +1,17 @@
 """f_in: what every method of visual reprogramming does to an image before the frozen network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from typing_extensions import override
 
-from smm_lightning.device import at_least_float32
+from smm_lightning.device import AtLeastFloat32
 from smm_lightning.method.per_channel import normalized
 
 
-class InputTransform(nn.Module, ABC):
+class InputTransform(AtLeastFloat32, ABC):
     """Contract of a method: images in, input of the backbone out.
 
     Args:
@@ -62,12 +60,6 @@ class InputTransform(nn.Module, ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the names that the optimiser's settings use."""
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Keep what is trained in float32, whatever the precision of the frozen network."""
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def facts(self) -> dict[str, float]:
         """Numbers for the result file that follow from the settings alone."""

@@ -6,11 +6,10 @@ import torch
 
 from smm_lightning.backbone import FineTuning, LoRA, NoAdapter, TimmModel, TinyNetwork
 from smm_lightning.backbone.adapter import CorrectedLinear, merge
-from smm_lightning.classifier import ReprogrammedClassifier, learned
+from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import UserError
-from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.folder import RunFolder
 from smm_lightning.train import train
+from tests.resume.continued import learned_in, train_at_once_and_in_two
 from tests.test_habits import SMALL
 
 VIT = ("backbone=timm", "backbone.model=test_vit", "backbone.image_size=32")
@@ -231,20 +230,8 @@ TRAINED = {
 def test_it_is_trained_saved_exported_and_goes_on(composed, tmp_path, vit_file, words):
     words = [*SMALL, *words, "scheduler=constant", "optimizer.groups.adapter.lr=0.01"]
     words += [f"backbone.weights={vit_file}"] if VIT[0] in words else []
-    cfg = composed(*words, "epochs=3")
-    result = train(cfg)
-    assert result["history"][-1]["train/loss"] < result["history"][0]["train/loss"]
-    begun = composed(*words, "epochs=1")
-    train(begun)
-    rest = composed(*words, "epochs=3", f"ckpt_path={begun.paths.run}/last.ckpt")
-    rest.paths.run = f"{tmp_path}/rest"
-    rest.callbacks.last.folder = rest.callbacks.best.folder = rest.paths.run
-    assert train(rest)["test/loss_last"] == result["test/loss_last"]
-    one, other, early = (
-        learned(read_checkpoint(RunFolder(tmp_path / place, "").checkpoint)["state_dict"])
-        for place in (cfg.paths.run, "rest", begun.paths.run)
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    cfg, result, begun = train_at_once_and_in_two(composed, *words)
+    one, early = learned_in(cfg), learned_in(begun)
     adapted = {name for name in one if name.startswith("backbone.")}
     assert sum(one[name].numel() for name in adapted) == result["params/adapter"]
     moved = [name for name in adapted if not torch.equal(one[name], early[name])]

@@ -1,7 +1,5 @@
 """BLM and BLM+: the published vectors, a slow twin, and training with them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from hypothesis import strategies as st
 
 from smm_lightning.errors import UserError
 from smm_lightning.mapping import BayesianMapping
-from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.train import train
 from tests.reference import equations
+from tests.resume.continued import train_at_once_and_in_two
 from tests.test_habits import SMALL
 
 
@@ -135,17 +132,4 @@ def test_weights_stay_in_float32_under_every_precision(dtype):
 def test_a_training_goes_on_with_the_same_bits(composed, mapping, refresh):
     words = [*SMALL, f"mapping={mapping}", f"mapping.refresh={refresh}", "scheduler=constant"]
     words += ["mapping.refit_until=null"]
-    whole = composed(*words, "epochs=3")
-    result = train(whole)
-    assert result["history"][-1]["train/loss"] < result["history"][0]["train/loss"]
-    begun = composed(*words, "epochs=1")
-    train(begun)
-    rest = composed(*words, "epochs=3", f"ckpt_path={begun.paths.run}/last.ckpt", "force=true")
-    rest.paths.run = f"{whole.paths.run}-rest"
-    rest.callbacks.last.folder = rest.callbacks.best.folder = rest.paths.run
-    rest.force = False
-    assert train(rest)["test/loss_last"] == result["test/loss_last"]
-    one, other = (
-        read_checkpoint(Path(cfg.paths.run) / "last.ckpt")["state_dict"] for cfg in (whole, rest)
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    train_at_once_and_in_two(composed, *words)

@@ -7,13 +7,12 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from smm_lightning.classifier import ReprogrammedClassifier, learned
+from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.mapping import FeatureHead, LinearMapping
 from smm_lightning.report.runs import run_in
-from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.folder import RunFolder
 from smm_lightning.train import train
+from tests.resume.continued import train_at_once_and_in_two
 from tests.test_habits import SMALL
 
 
@@ -46,22 +45,9 @@ def test_the_table_shows_weights_of_source_classes_and_of_features_none():
 @pytest.mark.parametrize(("mapping", "inputs"), [("linear", 20), ("fc", 32)])
 def test_it_is_trained_saved_and_goes_on(composed, tmp_path, mapping, inputs):
     words = [*SMALL, f"mapping={mapping}", "scheduler=constant"]
-    cfg = composed(*words, "epochs=3")
+    cfg, result, _ = train_at_once_and_in_two(composed, *words)
     assert cfg.optimizer.groups.mapping.lr == 0.1
-    result = train(cfg)
     assert result["params/mapping"] == inputs * 10 + 10
-    assert result["history"][-1]["train/loss"] < result["history"][0]["train/loss"]
-    begun = composed(*words, "epochs=1")
-    train(begun)
-    rest = composed(*words, "epochs=3", f"ckpt_path={begun.paths.run}/last.ckpt")
-    rest.paths.run = f"{tmp_path}/rest"
-    rest.callbacks.last.folder = rest.callbacks.best.folder = rest.paths.run
-    assert train(rest)["test/loss_last"] == result["test/loss_last"]
-    one, other = (
-        learned(read_checkpoint(RunFolder(tmp_path / place, "").checkpoint)["state_dict"])
-        for place in (cfg.paths.run, "rest")
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
     model = ReprogrammedClassifier.from_pretrained(cfg.paths.run)
     model.save_pretrained(tmp_path / "saved")
     again = ReprogrammedClassifier.from_pretrained(tmp_path / "saved", backbone=model.backbone)
