@@ -4,21 +4,32 @@ Heavy imports wait until the command line is known to be good.
 """
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.errors import problem
+from smm_lightning.files import at
 from smm_lightning.run import sweep
+from smm_lightning.run.card import chooser, protocol_card
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import errors_in_a_line
 from smm_lightning.run.job import further_rank, is_alone, run_job, run_once
-from smm_lightning.run.result import score, summarize
+from smm_lightning.run.result import best_of, score, summarize
 from smm_lightning.run.screen import kept_screen
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.run.signals import RunSignals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import lightning as L
+
+    from smm_lightning.dataset import ImageDataModule
+    from smm_lightning.training import EpochRecorder
+    from smm_lightning.training.module import ReprogrammingModule
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -61,7 +72,8 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         data, module = planned.carry_out()
         if cfg.ckpt_path is not None and module.idle is not None:
             raise problem("ckpt_path", "nothing is trained here, so nothing can go on")
-        if run.objective == "val/acc" and "val" not in data.evaluation_splits:
+        lacking = run.objective == "val/acc" and "val" not in data.evaluation_splits
+        if lacking and sweep.searches():
             score(run.objective, {})  # says what is missing before the training, not after it
         if run.force and not further_rank() and not run.dry:
             run.folder.begin_anew()
@@ -76,13 +88,42 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
             data.on_batch = signals.progressed
             signals.progressed()  # the first batch is waited for, too
             trainer.fit(module, datamodule=data, ckpt_path=start)
-            last = recorder.history[-1] if recorder.history else {}
-            if "test/acc" not in last:  # the last epoch was not tested
-                last = dict(trainer.test(module, datamodule=data, verbose=False)[0])
-            summary |= summarize(recorder.history, last) | module.describe() | data.taken
-            summary |= account.facts(data.image_counts, data.overlaps)
-            summary["diagnosis"] = recorder.diagnosis(len(data.class_names))
+            summary |= outcome(cfg, trainer, data, module, recorder)
     return {**summary, "history": recorder.history}
+
+
+def outcome(
+    cfg: DictConfig,
+    trainer: "L.Trainer",
+    data: "ImageDataModule",
+    module: "ReprogrammingModule",
+    recorder: "EpochRecorder",
+) -> dict[str, Any]:
+    """What ``result.json`` says of a training that has ended, with the tests that are still due."""
+    from smm_lightning.dataset import account
+    from smm_lightning.training.checkpoints import test_best
+
+    history = recorder.history
+    last: Mapping[str, float] = history[-1] if history else {}
+    if "test/acc" not in last:  # the last epoch was not tested
+        last = trainer.test(module, datamodule=data, verbose=False)[0]
+    best = best_of(history, chooser(cfg.protocol.name, data.evaluation_splits))
+    summary = summarize(history, last, best) | module.describe() | data.taken
+    summary |= account.facts(data.image_counts, data.overlaps)
+    summary["diagnosis"] = recorder.diagnosis(len(data.class_names))
+    told = {
+        "history": history,
+        "preprocessing": data.preprocessing,
+        "normalisation": module.classifier.backbone.normalisation,
+        "refresh": module.classifier.label_mapping.refresh,
+    }
+    settled = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    summary["card"] = protocol_card(settled, {**summary, **told})
+    if best.selected_on == "val" and summary["test/acc_best_val"] is None:
+        # Last, as the module then has other weights than the last ones.
+        tested = test_best(trainer, module, data, at(cfg.paths.run), best.epoch)
+        summary["test/acc_best_val"] = tested
+    return summary
 
 
 def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:

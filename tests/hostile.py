@@ -510,6 +510,8 @@ RESULTS = {
     "versions of words": changed(environment="x"),
     "chosen on what": changed(**{"best/selected_on": "train"}),
     "an accuracy of 10^400": changed(**{"test/acc_last": 10**400}),
-    "an accuracy above 1": changed(**{"test/acc_best": 99.0}),
+    "an accuracy above 1": changed(**{"test/acc_best_val": 99.0}),
+    "a card of words": changed(card="x"),
+    "another protocol": changed(card={"protocol": "mine"}),
     "a metric of words": changed(**{"val/acc": "x"}),
 }

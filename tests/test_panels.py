@@ -54,9 +54,17 @@ def test_an_offline_wandb_run_holds_everything(composed, tmp_path, monkeypatch):
     done = subprocess.run([*command, str(file.parent)], capture_output=True, text=True, check=True)
     content = json.loads(done.stdout)
     text = json.dumps(content)
-    wanted = ["test/acc", "train/loss", "mapping/changed", "time/images_per_s", "lr/pattern"]
+    wanted = [
+        "val/acc",
+        "test/acc",
+        "train/loss",
+        "mapping/changed",
+        "time/images_per_s",
+        "lr/pattern",
+    ]
     wanted += ["mask/mean_red", "mask/near_zero_blue", "pictures/masks", "mapping/table"]
-    wanted += ["test/acc_last", "test/acc_best", "best/epoch", "confusion"]
+    wanted += ["test/acc_last", "test/acc_best_val", "best/epoch", "confusion"]
+    wanted += ["protocol", "test set", "train checksum"]  # of the card
     for word in wanted:
         assert f'"{word}' in text, word
     assert content["config"]["logger"]["wandb"]["group"] == "digits"
@@ -72,7 +80,7 @@ def test_tensorboard_gets_the_same(composed, tmp_path):
     found = events.EventAccumulator(str(Path(cfg.paths.run) / "tensorboard"))
     found.Reload()
     tags = found.Tags()
-    assert {"test/acc", "mask/mean_red", "time/images_per_s"} <= set(tags["scalars"])
+    assert {"val/acc", "test/acc", "mask/mean_red", "time/images_per_s"} <= set(tags["scalars"])
     assert {"pictures/masks", "confusion"} <= set(tags["images"])
 
 

@@ -44,7 +44,8 @@ def test_a_run_leaves_its_files(finished):
     assert {"result.json", "epochs.csv", "last.ckpt", "best.ckpt", ".hydra"} <= files
     rows = read_csv(run / "epochs.csv")
     assert [row["epoch"] for row in rows] == ["0", "1"]
-    assert {"train/loss", "train/acc", "test/acc", "test/loss", "lr/pattern"} <= rows[0].keys()
+    assert {"train/loss", "train/acc", "val/acc", "val/loss", "lr/pattern"} <= rows[0].keys()
+    assert not any(name.startswith("test/") for name in rows[0])
 
 
 def test_result_says_everything(finished):
@@ -57,8 +58,9 @@ def test_result_says_everything(finished):
     assert result["params/mask_generator"] == 26_499
     assert result["params/pattern"] == 3 * 32 * 32
     assert result["params/trainable"] == 26_499 + 3 * 32 * 32
-    assert result["best/selected_on"] == "test"
-    assert result["test/acc_best"] >= result["test/acc_last"] == result["history"][-1]["test/acc"]
+    assert result["best/selected_on"] == "val"
+    assert result["test/acc_best_test"] is None
+    assert result["val/acc"] == result["history"][-1]["val/acc"]
     assert [row["target"] for row in result["mapping"]] == [str(digit) for digit in range(10)]
     assert len({row["sources"][0]["index"] for row in result["mapping"]}) == 10
     assert result["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
@@ -374,7 +376,7 @@ def test_best_follows_val_where_there_is_one(composed, tmp_path):
 
 def test_epochs_without_a_test_have_no_test_accuracy(composed):
     result = entry.train(composed(*SMALL, "epochs=4", "trainer.check_val_every_n_epoch=2"))
-    assert ["test/acc" in row for row in result["history"]] == [False, True, False, True]
+    assert ["val/acc" in row for row in result["history"]] == [False, True, False, True]
 
 
 def test_a_fast_run_writes_nothing(composed):
@@ -448,7 +450,13 @@ def test_wandb_works_offline_without_a_key(tmp_path):
     assert re.search(r"wandb: no key for https://\S+, logging offline", done.stdout)
     (run_file,) = tmp_path.rglob("run-*.wandb")
     content = run_file.read_bytes()
-    for word in (b"test/acc_last", b"test/acc_best", b"best/epoch", b"time/epoch_s", b"patch_size"):
+    for word in (
+        b"test/acc_last",
+        b"test/acc_best_val",
+        b"best/epoch",
+        b"time/epoch_s",
+        b"patch_size",
+    ):
         assert word in content, word
 
 

@@ -114,6 +114,12 @@ class Backbone(nn.Module):
             logits: Tensor = self.head(answer.to(self.head.weight.dtype))
         return logits
 
+    @property
+    def normalisation(self) -> str:
+        """Of pixels in [0, 1], by channels, in words."""
+        means, stds = (" ".join(f"{x:.4g}" for x in each) for each in (self.mean, self.std))
+        return f"mean {means}, std {stds}"
+
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) to what the head takes (B, D).
 

@@ -41,8 +41,8 @@ class ImageDataModule(L.LightningDataModule):
     """Training, validation and test images of one dataset, out of image caches.
 
     Training images are resized to ``size`` + margin and cropped on the device; test images to
-    ``size`` (SMM ``instancewise_vp.py``). The training loop evaluates on ``test`` and, where there
-    is one, on ``val``.
+    ``size`` (SMM ``instancewise_vp.py``). The training loop evaluates on ``val``, where there is
+    one, and on ``test`` only if that is to be observed.
 
     Args:
         source: where the images come from.
@@ -62,9 +62,10 @@ class ImageDataModule(L.LightningDataModule):
         shots: training images a class, and of ``val`` min(4, shots) beside them.
         draw: which ones; see :class:`Shots`.
         draw_seed: likewise.
-        val_fraction: share of each class's training images set aside as ``val``, where the dataset
-            has no ``val`` of its own.
+        val_fraction: share of each class's training images set aside as ``val``, at least one of
+            them, where the dataset has no ``val`` of its own.
         use_val: ``False`` leaves out a ``val`` of the dataset's own (the paper's protocol).
+        observe_test: test after every epoch, too, and not after the training alone.
         subset_seed: which part.
         seed: of the order and the augmentation.
         native_size: side of the images where a method keeps them small, in pixels; the pad method's
@@ -95,6 +96,7 @@ class ImageDataModule(L.LightningDataModule):
         draw_seed: Seed = 0,
         val_fraction: Fraction = 0.0,
         use_val: bool = True,
+        observe_test: bool = False,
         subset_seed: Seed = 0,
         seed: Seed = 0,
         native_size: ImageSize | None = None,
@@ -117,6 +119,7 @@ class ImageDataModule(L.LightningDataModule):
         self.build_workers = build_workers or usable_cpus()
         self.seed = seed
         self.native_size = native_size
+        self.observe_test = observe_test
         self.facts = facts
         self.size = size
         self.augmentation = PRESETS[augmentation if augmented else "none"]
@@ -137,7 +140,8 @@ class ImageDataModule(L.LightningDataModule):
     @property
     def evaluation_splits(self) -> list[str]:
         """Names of the splits that are evaluated every epoch, in the order of their loaders."""
-        return [name for name in ("test", "val") if name in self._caches]
+        watched = ("test", "val") if self.observe_test else ("val",)
+        return [name for name in watched if name in self._caches]
 
     @property
     def image_counts(self) -> dict[str, int]:
@@ -193,6 +197,15 @@ class ImageDataModule(L.LightningDataModule):
             name: account.of_split(name, cache, self._listings[name])
             for name, cache in self._caches.items()
         }
+
+    @property
+    def preprocessing(self) -> str:
+        """What is done to images before the prompt, in words."""
+        crop, side = self.augmentation, self.size + self.augmentation.margin
+        train = [f"resized to {side} px"] + [f"random crop of {self.size} px"] * (crop.margin > 0)
+        train += ["random flip"] * crop.flip
+        same = "" if len(train) == 1 else f"; tests: resized to {self.size} px"
+        return f"{self.source.decoding.words}{', '.join(train)}{same}"
 
     @property
     def taken(self) -> dict[str, Any]:

@@ -36,6 +36,13 @@ class Decoding:
                     "dataset.source.background", "is no colour", self.background, hint
                 ) from error
 
+    @property
+    def words(self) -> str:
+        """What differs from the published code, for the head of a sentence."""
+        parts = ["turned upright"] * self.exif
+        parts += [] if self.background is None else [f"on {self.background}"]
+        return "".join(f"{part}, " for part in parts)
+
     def rgb(self, image: Image.Image) -> Image.Image:
         """The image upright, opaque, in RGB."""
         if self.exif:

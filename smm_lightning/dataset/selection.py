@@ -52,13 +52,14 @@ class Selection:
         """What decides about the content of a split's cache."""
         origin = self.origin(name, listings)
         divided = self._is_part_of_train(name, listings)
+        held = (self.val_fraction, self.subset_seed, *self._bounds)
         subset = self.subsets[name].recipe
         if self.shots is not None and name != "test":
             subset = {**self.shots.recipe, "of": listings["train"].stamp}
         return {
             "version": VERSION,
             "stamp": listings[origin].stamp,
-            "part": [name, self.val_fraction, self.subset_seed] if divided else origin,
+            "part": [name, *held] if divided else origin,
             "subset": subset,
             "size": self.sizes[name],
         }
@@ -96,8 +97,21 @@ class Selection:
         split = parts[self.origin(name, parts)]
         if not self._is_part_of_train(name, parts):
             return np.arange(len(split))
-        val = held_out(split.labels, self.val_fraction, self.subset_seed, split.groups)
+        at_least, leaving = self._bounds
+        val = held_out(
+            split.labels,
+            self.val_fraction,
+            self.subset_seed,
+            split.groups,
+            at_least=at_least,
+            leaving=leaving,
+        )
         return np.flatnonzero(val if name == "val" else ~val)
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """How many of a class are held out at least, and how many stay in train at least."""
+        return (1, 1) if self.shots is None else (self.shots.of_val, self.shots.count)
 
     def _has_val(self, available: Collection[str]) -> bool:
         return self.use_val and "val" in available

@@ -37,6 +37,11 @@ class Shots:
     seed: int = 0
 
     @property
+    def of_val(self) -> int:
+        """How many images of each class of ``val`` are drawn."""
+        return min(_VAL, self.count)
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What decides about the choice, besides the labels."""
         return {"shots": self.count, "draw": self.draw, "seed": self.seed}
@@ -65,12 +70,11 @@ class Shots:
             labels: (N,) class of every image of ``val``.
             train_labels: of the images that :meth:`train` draws from.
         """
-        count = min(_VAL, self.count)
         if self.draw == "nested":
-            return _first(labels, count, self.seed)
+            return _first(labels, self.of_val, self.seed)
         generator = random.Random(self.seed)  # noqa: S311 - as published
         _drawn(generator, train_labels, self.count)  # which is drawn before
-        return _drawn(generator, labels, count)
+        return _drawn(generator, labels, self.of_val)
 
 
 def _first(labels: NDArray[np.int64], count: int, seed: int) -> Positions:

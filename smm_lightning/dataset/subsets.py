@@ -81,9 +81,15 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:
 
 
 def held_out(
-    labels: NDArray[np.int64], fraction: float, seed: int, groups: NDArray[np.str_] | None = None
+    labels: NDArray[np.int64],
+    fraction: float,
+    seed: int,
+    groups: NDArray[np.str_] | None = None,
+    *,
+    at_least: int = 1,
+    leaving: int = 1,
 ) -> NDArray[np.bool_]:
-    """Which samples are set aside: ``fraction`` of each class, rounded.
+    """Which samples are set aside: ``fraction`` of each class, rounded, and at least one.
 
     Args:
         labels: (N,) class of every sample.
@@ -91,13 +97,16 @@ def held_out(
         seed: which ones.
         groups: (N,) the object of every sample; then the share is one of objects, and
             those of one are set aside together.
+        at_least: so many of each class, where ``leaving`` stay behind.
+        leaving: see above.
     """
     if groups is None:
         rank, size = ranks(labels, seed)
         # Half a place further, so that shares are rounded and not cut.
-        return (rank + 0.5) / size < fraction
+        return ((rank + 0.5) / size < fraction) | (rank < np.minimum(at_least, size - leaving))
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    return held_out(labels[first], fraction, seed)[member]
+    of_objects = held_out(labels[first], fraction, seed, at_least=at_least, leaving=leaving)
+    return of_objects[member]
 
 
 def ranks(labels: NDArray[np.int64], seed: int) -> tuple[Positions, Positions]:

@@ -7,9 +7,10 @@ all; --only <package>.<module>:<function> draws one of your own.
 """
 
 import argparse
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -23,7 +24,8 @@ from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
-from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
+from smm_lightning.report.runs import NAMES, Run, distinct, run_in, runs_below
+from smm_lightning.run.card import comparable
 from smm_lightning.run.config import CONF
 from smm_lightning.run.result import FILE
 from smm_lightning.run.settings import require_configuration
@@ -113,16 +115,25 @@ def _numbers(text: str) -> list[int] | None:
 
 
 def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs with one dataset, backbone, mapping and adapter, by names that tell the groups apart."""
+    """Runs with one dataset, backbone, mapping, adapter and card, by names that tell them apart."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    names = distinct(name for run in runs for name in comparable(run.card))
     for run in runs:
-        groups[tuple(str(run.value(name)) for name in _GROUPED)].append(run)
-    # Backbones, mappings and adapters belong into the name of a figure where they differ.
-    differ = [place == 0 or len(set(names)) > 1 for place, names in enumerate(zip(*groups))]  # noqa: B905
+        made = (run.card.get(name) for name in names)  # what was made in another way is apart
+        groups[tuple(str(v) for v in (*map(run.value, _GROUPED), *made))].append(run)
+    # What follows the dataset belongs into the name of a figure where it differs within one.
+    kept = [0]
+    for place in range(1, len(_GROUPED) + len(names)):
+        if len(_of(groups, [*kept, place])) > len(_of(groups, kept)):
+            kept.append(place)
     return {
-        "-".join(name for name, named in zip(key, differ, strict=True) if named): members
+        "-".join(re.sub(r"[^\w.]+", "_", key[place]) for place in kept): members
         for key, members in groups.items()
     }
+
+
+def _of(groups: Iterable[tuple[str, ...]], places: Sequence[int]) -> set[tuple[str, ...]]:
+    return {tuple(key[place] for place in places) for key in groups}
 
 
 def draw_run(trained: TrainedRun, chosen: Sequence[Entry]) -> None:

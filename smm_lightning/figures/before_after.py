@@ -11,14 +11,14 @@ from smm_lightning.method.pictures import true_colours, views
 
 _HEADS = ("image", "its mask", "pattern\nx mask", "image\n+ both")
 _ROWS = 3
-_ASKED = 1000  # test images, at most
+_ASKED = 1000  # images, at most
 _LONGEST = 21  # characters of a class name
 
 
 @figure(
     "before_after",
     of="run",
-    caption="Test images of different classes whose answer the prompt turned from wrong to right: "
+    caption="Images of different classes whose answer the prompt turned from wrong to right: "
     "image, mask, pattern, sum, and the answers before and after training. The head counts all.",
 )
 def before_after(trained: TrainedRun) -> Drawn | None:
@@ -26,13 +26,14 @@ def before_after(trained: TrainedRun) -> Drawn | None:
 
     Before: the prompt at its start, under the mapping of the first count.
     """
-    asked = trained.drawn("test", min(_ASKED, len(trained.labels("test"))))
-    before, after = trained.first_answers("test", asked), trained.answers("test", asked)
+    split = trained.examples
+    asked = trained.drawn(split, min(_ASKED, len(trained.labels(split))))
+    before, after = trained.first_answers(split, asked), trained.answers(split, asked)
     right = [answers.logits.argmax(1) == answers.targets for answers in (before, after)]
     chosen = _one_of_a_class(~right[0] & right[1], after.targets)
     if not chosen:
         return None
-    images, _ = trained.images("test", asked[chosen])
+    images, _ = trained.images(split, asked[chosen])
     arrays = views(trained.classifier.input_transform, images)
     added = arrays["pattern"] * arrays["mask"]
     columns = (arrays["image"], arrays["mask"], added, arrays["shown"])
@@ -48,7 +49,7 @@ def before_after(trained: TrainedRun) -> Drawn | None:
         _say(axes[row, 4], trained.class_names, before.logits[number], after.logits[number])
     axes[0, 4].set_title("answer before\nand after training", fontsize=8)
     counts = [int(one.sum()) for one in right]
-    told = f"{counts[0]} of {len(asked)} test images right before, {counts[1]} after"
+    told = f"{counts[0]} of {len(asked)} images of {split} right before, {counts[1]} after"
     drawn.suptitle(f"{trained.run.title}\n{told}", fontsize=8)
     shown = {"index": asked[chosen], "right": np.array(counts)}
     return Drawn(drawn, {**arrays, **shown})

@@ -10,10 +10,11 @@ from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 
 
 def panels(trained: TrainedRun, count: int = 4) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """Views of ``count`` test images, of as many classes as there are, and their names."""
-    chosen = trained.drawn("test", count)
-    by_class = chosen[np.argsort(trained.labels("test")[chosen], kind="stable")]
-    images, targets = trained.images("test", by_class)
+    """Views of ``count`` images, of as many classes as there are, and their names."""
+    split = trained.examples
+    chosen = trained.drawn(split, count)
+    by_class = chosen[np.argsort(trained.labels(split)[chosen], kind="stable")]
+    images, targets = trained.images(split, by_class)
     names = [trained.class_names[label] for label in targets.tolist()]
     return views(trained.classifier.input_transform, images), names
 
@@ -21,7 +22,7 @@ def panels(trained: TrainedRun, count: int = 4) -> tuple[dict[str, NDArray[np.fl
 @figure(
     "pictures",
     of="run",
-    caption="Test images, pattern, masks and prompted images, in true colours above and "
+    caption="Images, pattern, masks and prompted images, in true colours above and "
     "histogram-equalised below (as Figures 5 and 13 to 23).",
 )
 def pictures(trained: TrainedRun) -> Drawn:
@@ -39,5 +40,5 @@ def pictures(trained: TrainedRun) -> Drawn:
                 axis.set_title(f"{name}{ending}", fontsize=6)
             if column == 0:
                 axis.set_ylabel(names[row], fontsize=6)
-    drawn.suptitle(trained.run.title, fontsize=7)
+    drawn.suptitle(f"{trained.run.title}, images of {trained.examples}", fontsize=7)
     return Drawn(drawn, arrays)

@@ -107,6 +107,16 @@ class TrainedRun:
         """Of the target classes."""
         return self._data.class_names
 
+    @property
+    def examples(self) -> str:
+        """The split that single images are shown of: what is chosen by labels may not be test's.
+
+        Under ``published`` without a ``val``, as in the paper, it is ``test``.
+        """
+        if "val" in self._data.image_counts:
+            return "val"
+        return "test" if self.run.card["protocol"] == "published" else "train"
+
     def drawn(self, split: str, count: int) -> Positions:
         """Positions of ``count`` images of a split: see :meth:`ImageDataModule.drawn`."""
         return self._data.drawn(split, count)

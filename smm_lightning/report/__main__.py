@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smm_lightning.errors import UserError
+from smm_lightning.errors import Problems, UserError
 from smm_lightning.files import at, write_atomically, writing
 from smm_lightning.report.answer import answer
 from smm_lightning.report.chosen import chosen_on_val
@@ -19,7 +19,7 @@ from smm_lightning.report.page import page
 from smm_lightning.report.paper import printed_order, setting_fields
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
-from smm_lightning.report.tables import Layout, tables_of
+from smm_lightning.report.tables import Layout, tables_of, unlike_cards
 from smm_lightning.run.identity import identity
 from smm_lightning.run.look import Look
 from smm_lightning.run.recorded import Tables
@@ -36,6 +36,11 @@ def main() -> None:
         "--record",
         action="store_true",
         help="put the finished runs into <paths.results>/<experiment>.csv, for version control",
+    )
+    parser.add_argument(
+        "--separate",
+        action="store_true",
+        help="runs of unlike protocol cards into rows of their own, instead of refusing them",
     )
     options = parser.parse_intermixed_args()
     broken: list[str] = []
@@ -59,9 +64,9 @@ def main() -> None:
             print(grid.tables.record(options.what, finished))
     folder = folder_of(root, title)
     with writing("report", folder):
-        report = report_of(title, runs, layout, broken)
+        report = report_of(title, runs, layout, broken, separate=options.separate)
         if beside is not None:
-            report = with_beside(report, beside)
+            report = with_beside(report, beside, separate=options.separate)
         print(write_report(report, runs, folder))
     print(f"written to {folder}/: report.html report.md report.csv report.tex")
 
@@ -132,7 +137,12 @@ def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:
 
 
 def report_of(
-    title: str, runs: Sequence[Run], layout: Layout, broken: Sequence[str] = ()
+    title: str,
+    runs: Sequence[Run],
+    layout: Layout,
+    broken: Sequence[str] = (),
+    *,
+    separate: bool = False,
 ) -> Report:
     """Tables, what they answer, and what to know of them.
 
@@ -141,17 +151,38 @@ def report_of(
         runs: in the order in which they are to appear.
         layout: of the tables.
         broken: what is wrong with results that were left out.
+        separate: put runs of unlike cards into rows of their own.
+
+    Raises:
+        UserError: If runs of unlike cards would be averaged or compared.
     """
     shown, chosen = chosen_on_val(runs, layout)
+    if not separate:
+        require_like_cards(shown, layout)
     tables = tables_of(shown, layout)
     notes = [*notes_of(runs, tables), *chosen, *(f"Broken, and left out: {b}" for b in broken)]
     return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answer(tables))
 
 
-def with_beside(report: Report, grid: Grid) -> Report:
+def require_like_cards(runs: Sequence[Run], layout: Layout) -> None:
+    """Numbers that were made in another way are not compared.
+
+    Raises:
+        UserError: A line for everything that differs.
+    """
+    problems = Problems()
+    for name, values in unlike_cards(runs, layout).items():
+        counted = (f"{in_a_line(v)} in {values.count(v)}" for v in distinct(values))
+        what = f"unlike protocol cards: {name} is {', '.join(counted)} of {len(values)} runs"
+        hint = "--separate puts them into rows of their own."
+        problems.add("report", what, hint="" if problems.lines else hint)
+    problems.raise_if_any()
+
+
+def with_beside(report: Report, grid: Grid, *, separate: bool = False) -> Report:
     """The tables of another grid behind those of a report."""
     name, *overrides = grid.command
-    other = report_of(name, grid.runs, grid.layout, grid.broken)
+    other = report_of(name, grid.runs, grid.layout, grid.broken, separate=separate)
     tables = [
         replace(table, title=", ".join(filter(None, [f"beside it {name}", table.title])))
         for table in other.tables

@@ -37,8 +37,9 @@ def answer(tables: Sequence[Table]) -> list[str]:
     Args:
         tables: of a report.
     """
-    for metric in dict.fromkeys(table.metric.name for table in tables if table.metric.highest):
-        alike = [table for table in tables if table.metric.name == metric]
+    fair = [table for table in tables if table.metric.highest and not table.mixed]
+    for metric in dict.fromkeys(table.metric.name for table in fair):
+        alike = [table for table in fair if table.metric.name == metric]
         details = [
             f"{table.title}: {sentence}" if len(alike) > 1 else sentence
             for table in alike

@@ -40,7 +40,11 @@ class Comparison:
 def compare_methods(table: Table) -> list[Comparison]:
     """Every pair of columns that differs in the method alone, one of them being SMM."""
     fields = table.columns_by_field
-    if not table.metric.highest or any(METHOD not in names for names in fields.values()):
+    if (
+        table.mixed
+        or not table.metric.highest
+        or any(METHOD not in names for names in fields.values())
+    ):
         return []
     values = table.runs.pivot_table("value", ["row", "seed"], "column", sort=False)
     compared = []

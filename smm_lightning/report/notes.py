@@ -1,15 +1,17 @@
 """What a reader must know before trusting a table."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
 
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.report.tables import Table
+from smm_lightning.run.card import precision_of
 from smm_lightning.run.result import epochs_of
 
 
 def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
-    """Missing runs, unlike protocols, how the best epoch was chosen, what the runs ran on."""
+    """Missing runs, unlike protocols, what choosing by the test gains, what the runs ran on."""
     finished = [run.result for run in runs if run.result is not None]
     missing = len(runs) - len(finished)
     notes = [f"{len(finished)} of {len(runs)} runs are finished; {missing} are missing."]
@@ -17,22 +19,17 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
     if unlike:
         names = ", ".join(unlike)
         notes.append(f"Runs of the same name differ in {names}: they are not averaged, but apart.")
-    chosen = distinct(result["best/selected_on"] for result in finished)
-    if any(table.metric.name == "test/acc_best" for table in tables) and chosen:
-        if "test" in chosen:
-            notes.append("The best epoch is the best test epoch: optimistic, as in published code.")
-        if len(chosen) > 1:
-            notes.append(
-                "MIXED: the best epoch was chosen on val in some runs, on test in others. Compare "
-                "the last epochs instead."
-            )
+    if mixed := distinct(name for table in tables for name in table.mixed):
+        names = ", ".join(mixed)
+        notes.append(f"MIXED: cards of different rows differ in {names}: no average over rows.")
+    notes += _optimism(runs)
     lasts = distinct(epochs_of(result) for result in finished)
     notes.append(f"Epochs: {', '.join(map(str, sorted(lasts)))}.")
     recorded = [result["recorded"] for result in finished if "recorded" in result]
     notes += [f"Runs that stand in {n}: {recorded.count(n)}." for n in distinct(recorded)]
     for title, values in (
         ("Device", [result["device"] for result in finished]),
-        ("Precision", [_precision(result) for result in finished]),
+        ("Precision", [precision_of(result) for result in finished]),
         ("PyTorch", [result["environment"]["versions"]["torch"] for result in finished]),
         ("Commit", [_commit(result["environment"]) for result in finished]),
     ):
@@ -42,9 +39,23 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
     return notes if finished else notes[:1]
 
 
-def _precision(result: Mapping[str, Any]) -> str:
-    trained, tested = result["precision"], result.get("evaluation_precision")
-    return f"{trained}, tested in {tested}" if tested not in (None, trained) else str(trained)
+def _optimism(runs: Sequence[Run]) -> list[str]:
+    """By how much the best test epoch is above what nobody chose by the test."""
+    honest = {"the last epoch": "test/acc_last", "the best epoch on val": "test/acc_best_val"}
+    said = []
+    for what, name in honest.items():
+        gaps: dict[str, list[float]] = defaultdict(list)
+        for run in runs:
+            chosen, other = ((run.result or {}).get(n) for n in ("test/acc_best_test", name))
+            if chosen is not None and other is not None:
+                gaps[run.method].append(100 * (chosen - other))
+        every = [gap for of_method in gaps.values() for gap in of_method]
+        each = ", ".join(f"{method} {fmean(of):+.1f}" for method, of in gaps.items())
+        if every:
+            by_method = f": {each}" if len(gaps) > 1 else ""
+            said.append(f"{fmean(every):+.1f} points over {what} ({len(every)} runs{by_method})")
+    head = "Optimism of the best epoch on test, which chose it"
+    return [f"{head}: {', '.join(said)}."] if said else []
 
 
 def _commit(environment: dict[str, object]) -> str:

@@ -36,6 +36,7 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
             {
                 "heading": heading(table),
                 "columns": table.columns,
+                "card": table.card,
                 "rows": shown_rows(table),
                 "comparison": [compared_row(each) for each in compare_methods(table)],
             }

@@ -12,7 +12,8 @@ from smm_lightning.report.runs import Run, distinct
 # or the best one.
 _PRINTED = {
     "test/acc_last": "test/acc",
-    "test/acc_best": "test/acc",
+    "test/acc_best_val": "test/acc",
+    "test/acc_best_test": "test/acc",
     "train/acc_last": "train/acc",
     "method/pixel_accesses": "method/pixel_accesses",
     "params/mask_generator": "params/mask_generator",

@@ -148,6 +148,7 @@ def markdown(report: Report) -> str:
         if compared := compare_methods(table):
             parts.append("Paired by row and seed; a difference above 0 speaks for SMM:")
             parts.append(_markdown_table(COMPARED, [compared_row(each) for each in compared]))
+        parts += [f"Card: {as_markdown(line)}" for line in table.card]
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,7 +176,7 @@ def latex(report: Report) -> str:
             if name.startswith("average"):
                 lines.append("\\midrule")
             lines.append(" & ".join([_tex(name), *(_tex_cell(cell) for cell in cells)]) + r" \\")
-        parts.append(f"% {heading(table)}")
+        parts.append("\n".join(f"% {line}" for line in (heading(table), *table.card)))
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))
     return "\n".join(parts) + "\n"
 

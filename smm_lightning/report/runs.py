@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smm_lightning.errors import Problems
+from smm_lightning.run.card import comparable
 from smm_lightning.run.declared import check_values
 from smm_lightning.run.identity import decisive_part
 from smm_lightning.run.look import Look, look_of_name
@@ -18,6 +19,7 @@ _DEFAULTS = {"adapter.name": "none"}  # of what runs of older versions do not sa
 # Of what decides about a result: the seed, what follows from it, and where the same files lie.
 _NO_PROTOCOL = (
     *("seed", "dataset.seed", "dataset.draw_seed", "mapping.seed", "adapter.seed"),
+    "protocol",  # which the card says of every run
     "dataset.source.root",
 )
 
@@ -72,20 +74,26 @@ class Run:
             ", ".join([*map(str, names), *([f"recipe {recipe}"] if recipe else []), f"seed {seed}"])
         )
 
+    @property
+    def card(self) -> dict[str, Any]:
+        """Of a finished run; see :mod:`run.card`."""
+        return (self.result or {}).get("card") or {}
+
     def protocol(self) -> dict[str, Any]:
-        """What must be equal for two results to be averaged, but for the seed: settings, data."""
+        """What must be equal for two results to be averaged, but for the seed: card, settings."""
         result = self.result or {}
         known = result.get("identity") or decisive_part(result.get("config") or {})
         settings = {
             field: str(value) for field, value in flattened(known) if field not in _NO_PROTOCOL
         }
-        counts = (self.result or {}).get("data/images") or {}
-        images = (self.result or {}).get("images") or {}
-        return {
-            **settings,
-            **{f"{split} images": count for split, count in counts.items()},
-            **{f"{split} digest": facts["digest"][:8] for split, facts in images.items()},
+        # A few-shot draw is another one for each seed.
+        drawn = ("train checksum", "val checksum") if "shots" in self.card else ()
+        checksums = {
+            name: str(value)[:8]
+            for name, value in self.card.items()
+            if name.endswith(" checksum") and name not in drawn
         }
+        return {**comparable(self.card), **settings, **checksums}
 
 
 def run_in(folder: Path) -> Run:

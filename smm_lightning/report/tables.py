@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import pandas as pd
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.report.paper import printed
 from smm_lightning.report.runs import NAMES, Run, distinct
+from smm_lightning.run.card import comparable, unlike_protocols
+from smm_lightning.run.card import lines as card_lines
 from smm_lightning.text import in_a_line
 
 
@@ -39,13 +41,19 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("test/acc_last", "Test accuracy, last epoch", "%", 100, 1, highest=True),
-        Metric("test/acc_best", "Test accuracy, best epoch", "%", 100, 1, highest=True),
+        Metric("test/acc_best_val", "Test accuracy, best on val", "%", 100, 1, highest=True),
+        Metric(
+            "test/acc_best_test", "Test accuracy, best epoch on test", "%", 100, 1, highest=True
+        ),
         Metric("val/acc", "Validation accuracy, last epoch", "%", 100, 1, highest=True),
         Metric("train/acc_last", "Training accuracy, last epoch", "%", 100, 1, highest=True),
         Metric("method/pixel_accesses", "Pixel accesses an image", "million", 1e-6),
         Metric("time/step_s", "Median time of a training step", "s", 1, 4, highest=False),
     )
 }
+
+
+_BEST = ("test/acc_best_val", "test/acc_best_test")  # left out where no run has them
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Layout:
 
     rows: tuple[str, ...] = ("dataset.name",)
     columns: tuple[str, ...] = ("method.name",)
-    metrics: tuple[str, ...] = ("test/acc_last", "test/acc_best")
+    metrics: tuple[str, ...] = ("test/acc_last", *_BEST)
     paper: str | None = None
     tried: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
@@ -96,6 +104,11 @@ class Layout:
         """What a run shares with those that stand in the same cell."""
         return tuple(str(run.value(name)) for name in self.fields)
 
+    def compared(self, run: Run) -> tuple[str, ...]:
+        """What a run shares with those that its method is compared with."""
+        fields = (name for name in self.fields if not name.startswith("method."))
+        return tuple(str(run.value(name)) for name in fields)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -115,6 +128,8 @@ class Table:
         colours: of the columns' methods.
         of_datasets: whether every row is another dataset.
         unlike: settings or data that differ between rows or columns of the same name.
+        mixed: of the cards, what differs between rows, over which then nothing is averaged.
+        card: how its numbers were made, in lines.
     """
 
     title: str
@@ -127,6 +142,8 @@ class Table:
     colours: Mapping[str, str]
     of_datasets: bool
     unlike: Sequence[str]
+    mixed: Sequence[str]
+    card: Sequence[str]
 
     @property
     def rows(self) -> list[str]:
@@ -164,22 +181,24 @@ def tables_of(runs: Sequence[Run], layout: Layout) -> list[Table]:
         layout: of the tables.
     """
     used = {*layout.rows, *layout.columns}
+    known = {name for run in runs for name in _BEST if (run.result or {}).get(name) is not None}
+    metrics = [name for name in layout.metrics if name not in _BEST or name in known]
     others = [n for n in NAMES if n not in used and len({r.value(n) for r in runs}) > 1]
-    unlike = _unlike(runs, layout)
+    apart = _unlike(runs, layout)
     frame = pd.DataFrame(
         {
             "title": ", ".join(in_a_line(run.value(name)) for name in others if _tells(run, name)),
-            "row": ", ".join(_fields(run, layout.rows, unlike, of_method=False).values()),
-            "column": ", ".join(_fields(run, layout.columns, unlike, of_method=True).values()),
+            "row": ", ".join(_fields(run, layout.rows, apart, of_method=False).values()),
+            "column": ", ".join(_fields(run, layout.columns, apart, of_method=True).values()),
             "seed": run.value("seed"),
             "run": run,
         }
         for run in runs
     )
     return [
-        _table(str(title), group, METRICS.get(name, Metric(name, name)), layout, unlike)
+        _table(str(title), group, METRICS.get(name, Metric(name, name)), layout, apart)
         for title, group in frame.groupby("title", sort=False)
-        for name in layout.metrics
+        for name in metrics or layout.metrics
     ]
 
 
@@ -188,19 +207,47 @@ def _tells(run: Run, name: str) -> bool:
     return name != "adapter.name" or run.value(name) != "none"
 
 
+def unlike_cards(runs: Sequence[Run], layout: Layout) -> dict[str, list[Any]]:
+    """What differs between the cards of runs that would be averaged or compared, and its values.
+
+    Args:
+        runs: of a report.
+        layout: of its tables.
+    """
+    found: dict[str, list[Any]] = defaultdict(list)
+    for alike in _grouped(runs, layout.compared):
+        for name in _differing([comparable(run.card) for run in alike]):
+            found[name] += [run.card.get(name) for run in alike]
+    return dict(found)
+
+
 def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
-    """Facts that differ between finished runs that would stand in the same cell."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for run in runs:
-        if run.result is not None:
-            groups[layout.cell(run)].append(run.protocol())
+    """Facts that differ between finished runs that would be averaged or compared."""
     names = [
         name
-        for protocols in groups.values()
-        for name in distinct(name for protocol in protocols for name in protocol)
-        if len({protocol.get(name) for protocol in protocols}) > 1
+        for alike in _grouped(runs, layout.cell)
+        for name in _differing([run.protocol() for run in alike])
     ]
-    return distinct(names)
+    return distinct([*unlike_cards(runs, layout), *names])
+
+
+def _grouped(runs: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> list[list[Run]]:
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.result is not None:
+            groups[key(run)].append(run)
+    return list(groups.values())
+
+
+def _differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names by which all of them are told apart, without what follows from these."""
+    kept: list[str] = []
+    for name in distinct(name for protocol in protocols for name in protocol):
+        by_kept = {tuple(one.get(n) for n in kept) for one in protocols}
+        with_name = {tuple(one.get(n) for n in (*kept, name)) for one in protocols}
+        if len(with_name) > len(by_kept):
+            kept.append(name)
+    return kept
 
 
 def _fields(
@@ -214,7 +261,7 @@ def _fields(
 
 
 def _table(
-    title: str, group: pd.DataFrame, metric: Metric, layout: Layout, unlike: Sequence[str]
+    title: str, group: pd.DataFrame, metric: Metric, layout: Layout, apart: Sequence[str]
 ) -> Table:
     def value(run: Run) -> float:
         number = (run.result or {}).get(metric.name)
@@ -236,7 +283,9 @@ def _table(
     # Where a dataset has several rows, because its runs differ, an average would count it twice.
     datasets = {run.value("dataset.name") for run in group["run"]}
     of_datasets = layout.rows == ("dataset.name",) and len(datasets) == group["row"].nunique()
-    if not of_datasets:
+    cards = [run.card for run in group["run"] if run.result is not None]
+    mixed = unlike_protocols(cards)
+    if mixed or not of_datasets:
         means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
     averages = {
@@ -252,12 +301,14 @@ def _table(
         pd.DataFrame.from_dict(averages, orient="index", columns=["mean", "paper"]),
         len(means),
         {
-            column: _fields(run, layout.columns, unlike, of_method=True)
+            column: _fields(run, layout.columns, apart, of_method=True)
             for column, run in zip(runs["column"], runs["run"], strict=True)
         },
         {column: run.look.colour for column, run in zip(runs["column"], runs["run"], strict=True)},
         of_datasets,
-        unlike,
+        apart,
+        mixed,
+        card_lines(cards),
     )
 
 

@@ -41,6 +41,7 @@ _COUNTED = tuple(
     f"smm_lightning.mapping.{name}"
     for name in ("OneToOneMapping", "RandomMapping", "BayesianMapping")
 )
+_STRICT = "strict"
 _NO_ADAPTER = "smm_lightning.backbone.NoAdapter"
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
@@ -107,6 +108,10 @@ def decisive_part(config: Mapping[str, Any]) -> dict[str, Any]:
         decisive[group] = _without(decisive.get(group) or {}, left_out)
     if (precision := str(decisive["trainer"].get("precision"))) in PRECISIONS:
         decisive["trainer"]["precision"] = PRECISIONS[precision]
+    # What a protocol sets stands in `dataset`; what else it decides is which epoch is the best.
+    protocol = (decisive.pop("protocol", None) or {}).get("name")
+    if protocol not in (None, _STRICT):
+        decisive["protocol"] = protocol
     _drop_what_is_not_there(decisive)
     callbacks = decisive.pop("callbacks", None) or {}
     acting = {name: node for name, node in callbacks.items() if not _only_watches(node)}
@@ -136,7 +141,10 @@ def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
         del decisive["evaluation_precision"]
     dataset = decisive.get("dataset") or {}
     if dataset.get("shots") is None:
-        decisive["dataset"] = _without(dataset, ("draw", "draw_seed"))
+        dataset = _without(dataset, ("draw", "draw_seed"))
+    if dataset.get("observe_test") is False:
+        dataset = _without(dataset, ("observe_test",))
+    decisive["dataset"] = dataset
     adapter = decisive.get("adapter") or {"_target_": _NO_ADAPTER}
     if adapter.get("_target_") == _NO_ADAPTER:
         absent.add("adapter")

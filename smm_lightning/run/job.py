@@ -109,12 +109,12 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
     try:
         if swept and (row := recorded_before(run, images_since)):
             folder.discard_if_empty()
-            return score(run.objective, row)
+            return _returned(run, row)
         if not is_alone():
             finished = finished_before(run, images_since)
             print(f"\n{folder.path.name}{': finished before' if finished else ''}", flush=True)
             result = finished or sweep.run_alone(overrides, run)
-            return None if result is None else score(run.objective, result)
+            return None if result is None else _returned(run, result)
         result = train()
     except UserError as error:
         if swept:  # the other jobs go on
@@ -131,16 +131,31 @@ def run_job(run: RunContext, train: Work, images_since: Since) -> float | None:
         raise
     if not further_rank():
         print_closing_lines(run, result, overrides)
-    return score(run.objective, result)
+    return _returned(run, result)
+
+
+def accuracies(result: Result) -> str:
+    """Of the last epoch, and of the best ones that the run knows."""
+    said = [f"{100 * result['test/acc_last']:.2f} % (last epoch)"]
+    for split, more in (("val", ""), ("test", ", optimistic")):
+        if (best := result.get(f"test/acc_best_{split}")) is not None:
+            chosen = result["best/selected_on"] == split
+            epoch = f": epoch {result['best/epoch'] + 1}" if chosen else ""
+            said.append(f"{100 * best:.2f} % (best on {split}{epoch}{more})")
+    return f"test accuracy {', '.join(said)}"
+
+
+def _returned(run: RunContext, result: Result) -> float | None:
+    """To Hydra, whose searches maximise it."""
+    if sweep.searches():
+        return score(run.objective, result)
+    number: float | None = result.get(run.objective)
+    return number
 
 
 def print_closing_lines(run: RunContext, result: Result, overrides: list[str]) -> None:
     """Accuracy, where the files are, and how to go on."""
-    last, best = 100 * result["test/acc_last"], 100 * result["test/acc_best"]
-    epoch, split = result["best/epoch"] + 1, result["best/selected_on"]
-    print(
-        f"\ntest accuracy {last:.2f} % (last epoch), {best:.2f} % (best: epoch {epoch}, by {split})"
-    )
+    print(f"\n{accuracies(result)}")
     if run.dry or sweep.is_job():
         return
     folder = run.folder.path

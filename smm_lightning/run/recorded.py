@@ -23,14 +23,15 @@ _ALWAYS = ("dataset", "method", "backbone", "mapping")  # groups whose choice ev
 _GROUPS = (*_ALWAYS, "recipe", "adapter")
 # What a report asks of every run.
 _REQUIRED = (
-    *(_KEY, "run_name", "seed", "epochs", "device", "precision", "best/selected_on"),
+    *(_KEY, "run_name", "seed", "epochs", "device", "precision", "card.protocol"),
     *(f"config.{group}.name" for group in _ALWAYS),
     *("environment.versions.torch", "images.train.digest"),
 )
-_NUMBERS = ("seed", "epochs", "test/acc_last", "test/acc_best")
+_NUMBERS = ("seed", "epochs", "test/acc_last")
 # Of what is nested in a result: the parts that a table or its notes need.
 _NESTED = {
     "data/images": None,
+    "card": None,
     "images": {"images", "digest"},
     "environment": {"git_commit", "git_dirty", "torch", "cpus"},
 }

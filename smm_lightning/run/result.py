@@ -9,7 +9,8 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -25,13 +26,14 @@ from smm_lightning.run.declared import Name
 
 FILE = "result.json"
 # Numbers that a search over configurations can maximise.
-_Accuracy = Literal["test/acc_last", "test/acc_best", "val/acc", "train/acc_last"]
+_Accuracy = Literal[
+    "test/acc_last", "test/acc_best_test", "test/acc_best_val", "val/acc", "train/acc_last"
+]
 _Loss = Literal["test/loss_last", "train/loss_last"]
 _Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/trainable"]
 Objective = _Accuracy | _Loss | _Cost
 # Numbers of a run are named so; those without a value are null.
 _NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
-_CHOICES = ("dataset", "method", "backbone", "mapping", "recipe")
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
@@ -96,6 +98,10 @@ class _Environment(TypedDict):
     git_dirty: NotRequired[bool]
 
 
+class _Card(TypedDict):
+    protocol: Literal["strict", "published"]
+
+
 # What reports and figures ask of a result; it may say more.
 _Result = TypedDict(
     "_Result",
@@ -103,8 +109,10 @@ _Result = TypedDict(
         "run_key": str,
         "seed": Seed,
         "test/acc_last": Annotated[float, Ge(0), Le(1)],
-        "test/acc_best": Annotated[float, Ge(0), Le(1)],
-        "best/selected_on": Literal["test", "val"],
+        "test/acc_best_test": NotRequired[Annotated[float, Ge(0), Le(1)] | None],
+        "test/acc_best_val": NotRequired[Annotated[float, Ge(0), Le(1)] | None],
+        "best/selected_on": NotRequired[Literal["test", "val"] | None],
+        "card": _Card,
         "device": str,
         "precision": str,
         "history": Annotated[list[dict[str, float | None]], MinLen(1)],
@@ -131,6 +139,9 @@ def load_result(folder: Path) -> dict[str, Any]:
         result: dict[str, Any] = read_json(path)
         _RESULT.validate_python(result, strict=True)
     except pydantic.ValidationError as error:
+        if isinstance(result, dict) and "test/acc_last" in result and "card" not in result:
+            what = "was written by an older version, without a protocol card"
+            raise problem(str(path), what, hint="force=true runs it anew.") from None
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"
         raise problem(str(path), f"is no result ({place}: {first['msg']})") from None
@@ -168,55 +179,67 @@ def broken_result(folder: Path) -> str:
     return ""
 
 
-def summarize(history: list[dict[str, float]], last: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Best:
+    """The epoch of the highest accuracy.
+
+    Attributes:
+        epoch: from 0; the last one where nothing was measured.
+        selected_on: by accuracy on which split; ``None``: it is the last epoch.
+    """
+
+    epoch: int
+    selected_on: str | None
+
+
+def best_of(history: Sequence[Mapping[str, float]], split: str | None) -> Best:
+    """The first epoch of the highest accuracy on a split.
+
+    Args:
+        history: rows of :class:`EpochRecorder`.
+        split: that may choose, if one may.
+    """
+    measured = [row for row in history if f"{split}/acc" in row]
+    best = max(measured, key=lambda row: row[f"{split}/acc"], default=None)
+    chosen = history[-1] if best is None else best
+    return Best(int(chosen["epoch"]), None if best is None else split)
+
+
+def summarize(
+    history: Sequence[Mapping[str, float]], last: Mapping[str, float], best: Best
+) -> dict[str, Any]:
     """Accuracies under plain names, from the epochs' rows and the final test.
 
-    The best epoch is chosen on ``val`` where the dataset has it. Where it has none, it is the best
-    *test* epoch, as in the published code: optimistic, and ``selected_on`` says so.
+    ``test/acc_best_test`` is the best *test* epoch, as in the published code: optimistic, and there
+    only where the test was watched. ``test/acc_best_val`` is that of the best epoch on ``val``;
+    where that epoch was not tested, the caller tests its weights.
 
     Args:
         history: rows of :class:`EpochRecorder`.
         last: metrics of the final test of the last weights.
+        best: the chosen epoch.
     """
-    split = "val" if any("val/acc" in row for row in history) else "test"
-    tested = [row for row in history if f"{split}/acc" in row and "test/acc" in row]
-    best = max(tested, key=lambda row: row[f"{split}/acc"], default=None)
+    final = history[-1]
+    watched = [row["test/acc"] for row in history if "test/acc" in row]
+    tested = {row["epoch"]: row["test/acc"] for row in history if "test/acc" in row}
     validated = [row["val/acc"] for row in history if "val/acc" in row]
+    of_val = {final["epoch"]: last["test/acc"], **tested}.get(best.epoch)
     seconds = [row["time/epoch_s"] for row in history]
     steps = [row["time/step_s"] for row in history]
     return {
-        "train/acc_last": history[-1]["train/acc"],
-        "train/loss_last": history[-1]["train/loss"],
+        "train/acc_last": final["train/acc"],
+        "train/loss_last": final["train/loss"],
         "test/acc_last": last["test/acc"],
         "test/loss_last": last["test/loss"],
-        "test/acc_best": best["test/acc"] if best else last["test/acc"],
-        "best/epoch": int(best["epoch"]) if best else int(history[-1]["epoch"]),
-        "best/selected_on": split,
+        "test/acc_best_test": max(watched, default=None),
+        "test/acc_best_val": of_val if best.selected_on == "val" else None,
+        "best/epoch": best.epoch,
+        "best/selected_on": best.selected_on,
         "val/acc": validated[-1] if validated else None,
         "time/epoch_s": sum(seconds) / len(seconds),
         "time/step_s": statistics.median(steps),
         "time/training_s": sum(seconds),
     }
-
-
-def card_of(result: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """How a prompt was trained and how good it is, for people who get it alone.
-
-    Args:
-        result: of its run.
-    """
-    config, images = result["config"], result.get("data/images") or {}
-    choices = {name: (config.get(name) or {}).get("name") for name in _CHOICES}
-    card = {
-        **choices,
-        "test accuracy": result["test/acc_last"],
-        "weights": "of the last epoch",
-        **{f"{split} images": count for split, count in images.items()},
-        "epochs": epochs_of(result),
-        "seed": result["seed"],
-        "precision": result["precision"],
-    }
-    return {name: value for name, value in card.items() if value is not None}
 
 
 def epochs_of(result: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Seed
+from smm_lightning.run.card import CHOOSERS, ProtocolName, monitors
 from smm_lightning.run.declared import Name, check_node, check_values
 from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.run.result import Objective
@@ -27,6 +28,7 @@ PASSED: dict[str, tuple[str, ...]] = {
 }
 _NAMED = ("dataset", "method", "backbone", "mapping", "adapter")
 UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes
+_OF_VAL = {"test/loss": "val/loss", "test/loss_last": "val/loss"}  # instead of what the test says
 _LISTS = ("callbacks", "logger")  # nodes by names
 
 
@@ -54,6 +56,17 @@ class Recipe:
 
 
 @dataclass(kw_only=True)
+class Protocol:
+    """``protocol`` of the configuration: its name says what may choose; see :mod:`run.card`."""
+
+    name: ProtocolName
+    val_fraction: Any
+    use_val: Any
+    observe_test: Any
+    objective: Any
+
+
+@dataclass(kw_only=True)
 class Settings:
     """The top of ``conf/train.yaml``, which says what each field is for."""
 
@@ -68,6 +81,7 @@ class Settings:
     trainer: dict[str, Any]
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
+    protocol: Protocol
     recipe: Recipe
     paths: Paths
     seed: Seed
@@ -125,6 +139,7 @@ def check_configuration(cfg: DictConfig, problems: Problems) -> None:
             if node is not None:
                 check_node(node, f"{name}.{key}", problems)
     _check_pairs(plain, problems)
+    _check_choosers(plain, problems)
     raw = cast("dict[str, Any]", OmegaConf.to_container(whole, resolve=False))
     problems.lines = _without_echoes(problems.lines, raw)
 
@@ -139,6 +154,21 @@ def _check_pairs(plain: Mapping[str, Any], problems: Problems) -> None:
     if plain.get("force") is True and plain.get("ckpt_path") is not None:
         what = "begins anew, and ckpt_path goes on"
         problems.add("force", what, plain["ckpt_path"], "Use one of them.")
+
+
+def _check_choosers(plain: Mapping[str, Any], problems: Problems) -> None:
+    """The test decides only where the protocol lets it."""
+    protocol = plain.get("protocol")
+    name: Any = protocol.get("name") if isinstance(protocol, Mapping) else None
+    if "test" in CHOOSERS.get(name, ("test",)):  # an unknown one is said elsewhere
+        return
+    deciding = [("objective", str(plain.get("objective")))]
+    deciding += [("callbacks", monitor) for monitor in monitors(plain)]
+    for field_, number in deciding:
+        if number.startswith("test/"):
+            what = f"the test decides nothing under protocol={name}"
+            hint = f"Use {_OF_VAL.get(number, 'val/acc')}, or protocol=published."
+            problems.add(field_, what, number, hint)
 
 
 def _without_echoes(lines: list[str], raw: Mapping[str, Any]) -> list[str]:

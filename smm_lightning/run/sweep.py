@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from smm_lightning.errors import RunEndedError
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.signals import ENDING
@@ -108,6 +110,12 @@ def _passing_signals_on(job: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def searches() -> bool:
+    """Whether what the jobs return decides which come next."""
+    known = HydraConfig.initialized()
+    return known and not HydraConfig.get().sweeper._target_.endswith("BasicSweeper")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Which weights are kept: the last, and the best."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from typing_extensions import override
 
+from smm_lightning.errors import UserError
 from smm_lightning.files import write_atomically
 from smm_lightning.ranges import Count
+from smm_lightning.run.card import ProtocolName, chooser
+from smm_lightning.run.checkpoint import read_checkpoint
 
 
 class LastCheckpoint(Checkpoint):
@@ -41,16 +45,53 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``: the epoch of highest accuracy on ``val`` where the dataset has it, else test.
+def test_best(
+    trainer: L.Trainer, module: Any, data: L.LightningDataModule, folder: Path, epoch: int
+) -> float | None:
+    """Accuracy on the test images of the weights in ``best.ckpt``, logged as ``best/acc``.
 
-    The published code keeps the best *test* epoch, which is optimistic; results name both.
+    The module is left with these weights.
+
+    Args:
+        trainer: of the run, after its training.
+        module: a :class:`ReprogrammingModule`.
+        data: of the run.
+        folder: likewise.
+        epoch: that is the best one.
+
+    Returns:
+        ``None`` where the file holds no such weights, which is said in a line.
+    """
+    path = folder / "best.ckpt"
+    kept: dict[str, Any] = {}
+    with suppress(UserError):
+        kept = read_checkpoint(path)
+    if kept.get("epoch") != epoch:
+        print(f"the weights of epoch {epoch + 1}, the best on val, are not in {path}: not tested")
+        return None
+    # Not by Lightning's ckpt_path, which gives callbacks, too, the state that they had then.
+    module.load_state_dict(kept["state_dict"])
+    module.tested = "best"
+    try:
+        tested = trainer.test(module, datamodule=data, verbose=False)
+    finally:
+        module.tested = "test"
+    return float(tested[0]["best/acc"])
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """``best.ckpt``: the epoch of the highest accuracy on ``val``, where the dataset has it.
+
+    The published code keeps the best *test* epoch, which is optimistic: so does the protocol
+    ``published`` without a ``val``. Under ``strict`` nothing is best then, and nothing is kept.
 
     Args:
         folder: of the run.
+        protocol: which says whether the test may choose.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, protocol: ProtocolName = "strict") -> None:
+        self.protocol = protocol
         super().__init__(
             folder,
             filename="best",
@@ -63,7 +104,9 @@ class BestCheckpoint(ModelCheckpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find out which splits there are."""
         splits = trainer.datamodule.evaluation_splits  # type: ignore[attr-defined]
-        self.monitor = "val/acc" if "val" in splits else "test/acc"
+        split = chooser(self.protocol, splits)
+        self.monitor = None if split is None else f"{split}/acc"
+        self.save_top_k = int(split is not None)
         super().setup(trainer, pl_module, stage)
 
     @override

@@ -64,8 +64,9 @@ def _sections() -> dict[str, Any]:
     return {
         "Accuracy": [
             bars("Test accuracy, last epoch", "test/acc_last"),
-            bars("Test accuracy, best epoch", "test/acc_best"),
-            curve("Test accuracy", "test/acc"),
+            bars("Test accuracy, best epoch on val", "test/acc_best_val"),
+            curve("Accuracy on held-out images", "val/acc"),
+            curve("Test accuracy, where it is watched", "test/acc"),
             curve("Training accuracy", "train/acc"),
             curve("Training loss", "train/loss"),
         ],

@@ -21,7 +21,7 @@ class MappingRefresh:
 
     def __init__(self, classifier: ReprogrammedClassifier) -> None:
         self.classifier = classifier
-        self.log: dict[str, float] = {}  # of this epoch: target classes that changed, seconds
+        self.log: dict[str, float] = {}  # of this epoch: classes that changed, passes, seconds
 
     def begin_epoch(
         self,
@@ -39,17 +39,18 @@ class MappingRefresh:
             precision: that the network computes in.
         """
         classifier, start = self.classifier, time.perf_counter()
-        mapping, changed = classifier.label_mapping, 0.0
+        mapping, changed, passes = classifier.label_mapping, 0.0, 0.0
         if mapping.is_due(epoch) or not classifier.fitted:
             if self._seen(over_ranks):
                 changed = mapping.refit(over_ranks)
             else:
                 with precision:
-                    changed = classifier.refit_unchecked(batches(), over_ranks)
+                    changed, passes = classifier.refit_unchecked(batches(), over_ranks), 1.0
         # Begun now, so that the steps of this epoch are counted for the next one.
         if mapping.refresh == "running" and mapping.is_due(epoch + 1):
             mapping.reset()
-        self.log = {"mapping/changed": changed, "time/mapping_s": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        self.log = {"mapping/changed": changed, "mapping/passes": passes, "time/mapping_s": seconds}
 
     def observe(self, source: Tensor, targets: Tensor) -> None:
         """Let the mapping see a training step, if it counts these."""

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from smm_lightning.device import at_least_float32
 
-SPLITS = ("train", "test", "val")
+SPLITS = ("train", "test", "val", "best")  # the last: test images under the best weights
 
 
 class MeanLoss(MeanMetric):

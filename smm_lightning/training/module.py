@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -74,6 +74,7 @@ class ReprogrammingModule(L.LightningModule):
         trains = bool(classifier.parameter_groups())
         self.idle = None if trains else torch.nn.Parameter(torch.zeros(()))
         self.was_compiled = False
+        self.tested: Literal["test", "best"] = "test"  # whose numbers a test is
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T)."""
@@ -174,7 +175,7 @@ class ReprogrammingModule(L.LightningModule):
     @override
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Accuracy on the test images."""
-        self._evaluate("test", batch)
+        self._evaluate(self.tested, batch)
 
     @override
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -49,7 +49,8 @@ class Panels(Callback, ABC):
 
     Args:
         every_n_epochs: pictures are logged after the first, every n-th and the last epoch.
-        pictures: fixed test images, of as many classes as there are.
+        pictures: fixed images of the split that is evaluated after epochs, of as many classes as
+            there are.
     """
 
     kind: type[Logger]  # that it logs to
@@ -105,11 +106,12 @@ class Panels(Callback, ABC):
     def _fixed_images(self, trainer: L.Trainer, module: Any) -> Tensor:
         if self._images is None:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            chosen = data.drawn("test", self.pictures)
-            batches = data.plain_batches("test", module.device, chosen)
+            split = (*data.evaluation_splits, "train")[0]  # never the test before its time
+            chosen = data.drawn(split, self.pictures)
+            batches = data.plain_batches(split, module.device, chosen)
             self._images = torch.cat([batch["image"] for batch in batches])
             names = module.classifier.class_names
-            self._names = [names[label] for label in data.labels("test")[chosen]]
+            self._names = [names[label] for label in data.labels(split)[chosen]]
         return self._images
 
 

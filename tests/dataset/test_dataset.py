@@ -348,13 +348,37 @@ def test_a_share_is_held_out_of_every_class():
     assert not np.array_equal(aside, held_out(labels, 0.2, seed=1))
 
 
+def test_of_every_class_at_least_one_is_held_out_and_one_stays():
+    labels = np.repeat([0, 1, 2, 3], [40, 4, 2, 1])
+    aside = held_out(labels, 0.1, seed=0)
+    assert np.bincount(labels[aside], minlength=4).tolist() == [4, 1, 1, 0]
+    objects = np.array([f"{label}-{number // 2}" for number, label in enumerate(labels)])
+    by_object = held_out(labels, 0.1, 0, objects)
+    assert np.bincount(labels[by_object], minlength=4).tolist() == [4, 2, 0, 0]
+
+
+def test_beside_few_shots_as_many_are_held_out_as_val_takes(datamodule, tmp_path):
+    for split in ("train", "test"):
+        write_images(tmp_path / "f", split, count=9)
+    source = ImageFolder(str(tmp_path / "f"))
+    for shots, val in ((1, 1), (5, 4), (7, 2)):  # of nine, those of train first
+        data = datamodule(source, shots=shots, val_fraction=0.1)
+        assert data.image_counts == {"train": 2 * shots, "test": 18, "val": 2 * val}
+
+
+def test_the_test_is_watched_on_request(datamodule):
+    data = datamodule(Digits(), val_fraction=0.1, observe_test=True)
+    assert data.evaluation_splits == ["test", "val"]
+    assert datamodule(Digits()).evaluation_splits == []
+
+
 def test_val_is_set_aside_on_request(datamodule):
     data = datamodule(Digits(), val_fraction=0.1, augmentation="paper", size=32)
-    assert data.evaluation_splits == ["test", "val"]
+    assert data.evaluation_splits == ["val"]  # and the test is not looked at
     train, val = data._caches["train"], data._caches["val"]
     assert sorted([*train.index, *val.index]) == list(range(1297))
     assert abs(len(val) - 130) <= 5
-    batch = data.on_after_batch_transfer(next(iter(data.val_dataloader()[1])), 1)
+    batch = data.on_after_batch_transfer(next(iter(data.val_dataloader()[0])), 0)
     original = Digits().load().train.read(int(batch["index"][0]))
     expected = np.asarray(original.resize((32, 32), Image.Resampling.BILINEAR), np.float32) / 255
     np.testing.assert_array_equal(batch["image"][0].permute(1, 2, 0).numpy(), expected)

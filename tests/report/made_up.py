@@ -4,6 +4,8 @@ import json
 
 from smm_lightning.report.runs import Run, flattened
 
+COUNTS = {"train images": 100, "test images": 50, "train checksum": "d" * 16}
+
 
 def result(dataset="cifar10", method="smm", seed=0, accuracy=0.5, **changes):
     """The content of a result file; ``changes`` are dotted fields with ``__`` for the dots."""
@@ -20,12 +22,13 @@ def result(dataset="cifar10", method="smm", seed=0, accuracy=0.5, **changes):
         "run_key": f"{dataset}{method}{seed}",
         "seed": seed,
         "test/acc_last": accuracy,
-        "test/acc_best": accuracy + 0.01,
+        "test/acc_best_test": accuracy + 0.01,
         "train/acc_last": accuracy + 0.1,
         "best/selected_on": "test",
         "device": "cpu",
         "precision": "32-true",
         "data/images": {"train": 100, "test": 50},
+        "card": {"protocol": "published", "test set": "watched every epoch", **COUNTS},
         "history": [{"epoch": 199}],
         "environment": {"versions": {"torch": "2.15.0"}, "git_commit": "a" * 40},
         "config": config,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from smm_lightning.errors import UserError
 from smm_lightning.report.__main__ import folder_of, report_of, title_of, write_report
+from smm_lightning.report.answer import answer
 from smm_lightning.report.comparison import compare_methods
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
@@ -113,8 +114,9 @@ def test_a_report_shows_a_number():
     [
         ({"config__epochs": 5}, "epochs=5"),
         ({"config__dataset__train_images": 100}, "dataset.train_images=100"),
-        ({"data/images": {"train": 60, "test": 50}}, "train images=60"),
-        ({"images": {"train": {"digest": "0123456789abcdef"}}}, "train digest=01234567"),
+        ({"card__train images": 60}, "train images=60"),
+        ({"card__train checksum": "0123456789abcdef"}, "train checksum=01234567"),
+        ({"card__test set": "read once"}, "test set=read once"),
         ({"config__optimizer__groups__pattern__lr": 0.1}, "optimizer.groups.pattern.lr=0.1"),
         (
             {"config__callbacks__stop": {"_target_": "a.EarlyStopping"}},
@@ -168,14 +170,40 @@ def test_other_names_that_differ_make_tables_of_their_own():
     assert [table.title for table in tables_of(runs, LAST)] == ["resnet18", "resnet50"]
 
 
-def test_last_and_best_stand_apart_and_mixed_selection_is_named():
-    runs = made({("cifar10", "smm"): (0.5,)})
-    runs += made({("svhn", "smm"): (0.5,)}, **{"best/selected_on": "val"})
+def test_last_and_best_stand_apart_and_the_optimism_is_said():
+    runs = made({("cifar10", "smm"): (0.5,), ("cifar10", "full"): (0.4,)})
     tables = tables_of(runs, Layout())
-    assert [table.metric.name for table in tables] == ["test/acc_last", "test/acc_best"]
-    notes = "\n".join(notes_of(runs, tables))
-    assert "MIXED: the best epoch was chosen on val in some runs, on test in others" in notes
-    assert "optimistic" in notes
+    assert [table.metric.name for table in tables] == ["test/acc_last", "test/acc_best_test"]
+    head = "Optimism of the best epoch on test, which chose it"
+    last = "+1.0 points over the last epoch (2 runs: smm +1.0, full +1.0)"
+    assert f"{head}: {last}." in notes_of(runs, tables)
+    for one in runs:
+        one.result["test/acc_best_val"] = one.result["test/acc_last"] - 0.02
+    more = "+3.0 points over the best epoch on val (2 runs: smm +3.0, full +3.0)"
+    assert f"{head}: {last}, {more}." in notes_of(runs, tables)
+    metrics = [table.metric.name for table in tables_of(runs, Layout())]
+    assert metrics == ["test/acc_last", "test/acc_best_val", "test/acc_best_test"]
+    strict = made({("cifar10", "smm"): (0.5,)}, **{"test/acc_best_test": None})
+    assert not any("Optimism" in note for note in notes_of(strict, tables_of(strict, Layout())))
+
+
+def test_over_rows_of_unlike_protocols_nothing_is_averaged():
+    cells = {("a", "smm"): (0.5, 0.6), ("a", "full"): (0.4, 0.5)}
+    runs = made(cells) + made({("b", method): value for (_, method), value in cells.items()})
+    (table,) = tables_of(runs, LAST)
+    assert len(table.averages) == 2
+    assert compare_methods(table)
+    assert answer([table])
+    for one in runs:
+        if one.value("dataset.name") == "b":
+            one.result["card"] = {**one.result["card"], "test set": "read once"}
+    (table,) = tables_of(runs, LAST)
+    assert table.mixed == ["test set"]
+    assert len(table.averages) == 0
+    assert compare_methods(table) == []
+    assert answer([table]) == []
+    notes = "\n".join(notes_of(runs, [table]))
+    assert "MIXED: cards of different rows differ in test set" in notes
 
 
 def test_unlike_machines_are_named():
