@@ -62,7 +62,7 @@ KNOWN_MISTAKES = """
     paths.root=/proc/nope -> paths.run
     ckpt_path=3 -> ckpt_path
     force=true ckpt_path=x.ckpt -> force
-    dataset.val_fraction=0.0001 -> dataset.val_fraction
+    dataset.val_fraction=1 -> dataset.val_fraction
     -m seed=1,1 -> seed
     -m 'method=glob(zzz*)' -> method
 """
@@ -139,7 +139,7 @@ OUR_OWN = """
     vars=3 -> vars
     ckpt_path=nowhere -> ckpt_path
     ckpt_path=A_FILE -> ckpt_path
-    objective=val/acc -> objective
+    objective=test/acc_last -> objective
     hydra.mode=NOPE -> hydra.mode
     +method._partial_=true -> method
     +method._recursive_=false -> method._recursive_

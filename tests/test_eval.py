@@ -161,7 +161,7 @@ def test_numbers_are_those_of_loops():
     ("words", "message"),
     [
         (("split=tset",), "split: unknown (got 'tset'). Did you mean 'test'?"),
-        (("split=val",), "split: this dataset has none (got 'val')."),
+        (("split=val", "dataset.val_fraction=0"), "split: this dataset has none (got 'val')."),
         (("dataset=digits",), "the model has no such class"),
         (("dataset=digit",), "Did you mean 'digits'?"),
         (("split=test", "split=train"), "split: is named twice (got 'test train')."),

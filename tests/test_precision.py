@@ -38,7 +38,7 @@ def trained(composed):
 )
 def test_every_precision_trains_as_float32_does(trained, method, precision, kept, tolerance):
     # A mapping that stays: 16 bits decide a close count otherwise.
-    options = (f"method={method}", "dataset.native_size=16", "mapping=rlm")
+    options = (f"method={method}", "dataset.native_size=16", "mapping=rlm", "protocol=published")
     single, _ = trained("32-true", *options)
     result, state = trained(precision, *options)
     assert result["precision"] == precision

@@ -328,7 +328,9 @@ def test_two_ranks_are_one(tmp_path, options):
     for own, others in zip(one["history"], two["history"], strict=True):
         assert own["train/loss"] == pytest.approx(others["train/loss"], rel=tolerance)
         assert own["train/acc"] == pytest.approx(others["train/acc"], abs=10 * tolerance)
-        assert own["test/acc"] == pytest.approx(others["test/acc"], abs=10 * tolerance)
+        assert own["val/acc"] == pytest.approx(others["val/acc"], abs=10 * tolerance)
+    for name in ("test/acc_last", "test/acc_best_val"):
+        assert one[name] == pytest.approx(two[name], abs=10 * tolerance)
     states = [read_checkpoint(folder / "last.ckpt")["state_dict"] for folder in folders]
     patterns = [state["classifier.input_transform.pattern"] for state in states]
     torch.testing.assert_close(*patterns, rtol=1e-3, atol=10 * tolerance)

@@ -108,6 +108,7 @@ def config_of(setting: Setting) -> DictConfig:
         "backbone": setting.backbone,
         "method": setting.method,
         "recipe": "paper",
+        "protocol": "published",
         "callbacks": "none",
         "epochs": max(setting.epochs, 1),
         "mapping.refresh": setting.refresh,

@@ -11,7 +11,14 @@ from PIL import Image
 
 from smm_lightning.report.chart import chart_of
 from smm_lightning.report.comparison import compare_methods
-from smm_lightning.report.render import COMPARED, Report, compared_row, heading, shown_rows
+from smm_lightning.report.render import (
+    COMPARED,
+    Report,
+    cards_of,
+    compared_row,
+    heading,
+    shown_rows,
+)
 from smm_lightning.report.runs import Run
 
 _WIDE = 1.4  # times as wide as high
@@ -36,11 +43,11 @@ def page(report: Report, runs: Sequence[Run], folder: Path) -> str:
             {
                 "heading": heading(table),
                 "columns": table.columns,
-                "card": table.card,
+                "card": card,
                 "rows": shown_rows(table),
                 "comparison": [compared_row(each) for each in compare_methods(table)],
             }
-            for table in report.tables
+            for table, card in zip(report.tables, cards_of(report.tables), strict=True)
         ],
         compared=COMPARED,
         figures={

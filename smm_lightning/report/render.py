@@ -57,6 +57,13 @@ def heading(table: Table) -> str:
     return f"{table.metric.title}{unit}" + (f": {table.title}" if table.title else "")
 
 
+def cards_of(tables: Sequence[Table]) -> list[Sequence[str]]:
+    """The lines of each table's card; one that is that of the table before is not repeated."""
+    before = [None, *(table.card for table in tables)]
+    pairs = zip(tables, before, strict=False)
+    return [["as above"] if card == table.card and card else table.card for table, card in pairs]
+
+
 def shown_rows(table: Table) -> list[tuple[str, list[Shown]]]:
     """Rows with their labels, the average last."""
     cells: dict[Any, dict[str, float]] = table.cells.to_dict("index")
@@ -140,7 +147,7 @@ def markdown(report: Report) -> str:
     lead = "".join(report.answer[:1])
     above = [f"# {as_markdown(report.title)}", as_markdown(lead), details, notes]
     parts = [part for part in above if part]
-    for table in report.tables:
+    for table, card in zip(report.tables, cards_of(report.tables), strict=True):
         parts.append(f"## {as_markdown(heading(table))}")
         head = ["", *table.columns]
         body = [[name, *(_markdown_cell(s) for s in cells)] for name, cells in shown_rows(table)]
@@ -148,7 +155,7 @@ def markdown(report: Report) -> str:
         if compared := compare_methods(table):
             parts.append("Paired by row and seed; a difference above 0 speaks for SMM:")
             parts.append(_markdown_table(COMPARED, [compared_row(each) for each in compared]))
-        parts += [f"Card: {as_markdown(line)}" for line in table.card]
+        parts += [f"Card: {as_markdown(line)}" for line in card]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,7 +175,7 @@ def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def latex(report: Report) -> str:
     """Tables to include in a paper; they need the package booktabs."""
     parts = [f"% {line}" for line in (*report.answer, *report.notes)]
-    for table in report.tables:
+    for table, card in zip(report.tables, cards_of(report.tables), strict=True):
         columns = [_tex(column) for column in table.columns]
         lines = [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", "\\toprule"]
         lines += [" & ".join(["", *columns]) + r" \\", "\\midrule"]
@@ -176,7 +183,7 @@ def latex(report: Report) -> str:
             if name.startswith("average"):
                 lines.append("\\midrule")
             lines.append(" & ".join([_tex(name), *(_tex_cell(cell) for cell in cells)]) + r" \\")
-        parts.append("\n".join(f"% {line}" for line in (heading(table), *table.card)))
+        parts.append("\n".join(f"% {line}" for line in (heading(table), *card)))
         parts.append("\n".join([*lines, "\\bottomrule", "\\end{tabular}"]))
     return "\n".join(parts) + "\n"
 

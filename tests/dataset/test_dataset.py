@@ -412,9 +412,9 @@ def test_the_same_sample_is_cropped_alike_in_a_subset(folder, datamodule):
 
 
 def test_a_val_folder_is_used_where_it_exists(folder, datamodule):
-    assert datamodule(ImageFolder(str(folder))).evaluation_splits == ["test"]
+    assert datamodule(ImageFolder(str(folder))).evaluation_splits == []
     write_images(folder, "val")
-    data = datamodule(ImageFolder(str(folder)))
+    data = datamodule(ImageFolder(str(folder)), observe_test=True)
     assert data.evaluation_splits == ["test", "val"]
     assert len(data.val_dataloader()) == 2
 

@@ -46,8 +46,9 @@ def test_each_of_the_twelve_is_prepared_cached_and_trained(
     limits = ("+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1")
     cfg = composed(f"dataset={name}", f"paths.data='{root}'", *SMALL, *limits)
     result = entry.train(cfg)
-    # Of two or four images of a class one is held out; CoOp's sets have a val.
+    # Of two images of a class one is held out, of signs one track; CoOp's sets have a val.
     expected = {"cifar10": (10, 10, 10), "cifar100": (100, 100, 100), "svhn": (10, 10, 10)}
+    expected["gtsrb"] = (6, 6, 6)
     train, test, val = expected.get(name, (12, 6, 3) if name in COOP else (9, 6, 3))
     counts = {"train": train, "test": test, "val": val}
     assert result["data/images"] == counts
@@ -331,7 +332,7 @@ def test_a_dataset_of_the_hub(hub_folder, composed, column, names):
         f"dataset.source.label_column={column}",
         *SMALL,
     )
-    assert entry.train(cfg)["data/images"] == {"train": 6, "test": 4}
+    assert entry.train(cfg)["data/images"] == {"train": 4, "test": 4, "val": 2}
 
 
 def test_photographs_of_the_hub_are_seen_upright(tmp_path):
