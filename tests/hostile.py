@@ -513,5 +513,6 @@ RESULTS = {
     "an accuracy above 1": changed(**{"test/acc_best_val": 99.0}),
     "a card of words": changed(card="x"),
     "another protocol": changed(card={"protocol": "mine"}),
+    "a card of lists": changed(card={"protocol": "strict", "x": [1]}),
     "a metric of words": changed(**{"val/acc": "x"}),
 }

@@ -169,10 +169,13 @@ class ReprogrammedClassifier(Sharing, nn.Module):
 
     def source(self, images: Tensor) -> Tensor:
         """Images to what the mapping reads: source logits (B, S), or features (B, D)."""
-        seen = self.input_transform(images)
+        return self.answers(self.input_transform(images))
+
+    def answers(self, prompted: Tensor) -> Tensor:
+        """:meth:`source` of what f_in gave, (B, 3, S, S)."""
         if self.label_mapping.reads == "features":
-            return self.backbone.features(seen)
-        return cast("Tensor", self.backbone(seen))
+            return self.backbone.features(prompted)
+        return cast("Tensor", self.backbone(prompted))
 
     @property
     def input_size(self) -> int:

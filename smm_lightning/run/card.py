@@ -7,6 +7,8 @@ a trained prompt.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from smm_lightning.text import in_a_line
+
 ProtocolName = Literal["strict", "published"]
 Card = dict[str, str | int | float]
 # The splits that may choose an epoch, a rate or a stop, the first that a run has before the others.
@@ -118,7 +120,8 @@ def lines(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     values = {name: list(dict.fromkeys(card.get(name) for card in cards)) for name in names}
     shared = [f"{name}: {_shown(v[0])}" for name, v in values.items() if len(v) == 1]
     differ = [f"{name} ({_several(v)})" for name, v in values.items() if len(v) > 1]
-    return [*(["; ".join(shared)] if shared else []), *_headed("differs", differ)]
+    said = [*(["; ".join(shared)] if shared else []), *_headed("differs", differ)]
+    return [in_a_line(line) for line in said]
 
 
 def _headed(head: str, parts: Sequence[str]) -> list[str]:

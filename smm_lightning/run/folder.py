@@ -112,7 +112,7 @@ class RunFolder:
 
     def begin_anew(self) -> None:
         """Forget what an earlier run left: the result first, so that no other weights carry it."""
-        for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv"):
+        for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv", "micro_batch.json"):
             (self.path / name).unlink(missing_ok=True)
 
     def note(self, state: str, reason: str) -> None:

@@ -18,7 +18,8 @@ _LEFT_OUT = (
     *("hydra", "paths", "logger", "force", "report", "tags", "notes", "vars"),
     "recipe",  # its values are those of the groups that take them
     *("threads", "stall_minutes", "objective", "panels_every_n_epochs"),
-    *("compiled", "fused_attention"),  # speed: sums in another order, as on another machine
+    # Speed and memory: sums in another order, as on another machine.
+    *("compiled", "fused_attention", "micro_batch"),
 )
 _LEFT_OUT_OF = {
     "trainer": (

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 from smm_lightning.errors import UserError, problem
 from smm_lightning.files import read_json, write_atomically
 from smm_lightning.ranges import Seed
+from smm_lightning.run.card import CHOOSERS
 from smm_lightning.run.declared import Name
 
 FILE = "result.json"
@@ -98,10 +99,6 @@ class _Environment(TypedDict):
     git_dirty: NotRequired[bool]
 
 
-class _Card(TypedDict):
-    protocol: Literal["strict", "published"]
-
-
 # What reports and figures ask of a result; it may say more.
 _Result = TypedDict(
     "_Result",
@@ -112,7 +109,7 @@ _Result = TypedDict(
         "test/acc_best_test": NotRequired[Annotated[float, Ge(0), Le(1)] | None],
         "test/acc_best_val": NotRequired[Annotated[float, Ge(0), Le(1)] | None],
         "best/selected_on": NotRequired[Literal["test", "val"] | None],
-        "card": _Card,
+        "card": dict[_Text, str | int | float | None],
         "device": str,
         "precision": str,
         "history": Annotated[list[dict[str, float | None]], MinLen(1)],
@@ -147,6 +144,8 @@ def load_result(folder: Path) -> dict[str, Any]:
         raise problem(str(path), f"is no result ({place}: {first['msg']})") from None
     except (OSError, ValueError) as error:
         raise problem(str(path), f"cannot be read as a result ({error})") from error
+    if result["card"].get("protocol") not in CHOOSERS:
+        raise problem(str(path), "is no result (card: names no protocol)")
     for name, value in result.items():
         if name.startswith(_NUMBERS) and not isinstance(value, int | float | None):
             raise problem(str(path), f"is no result ({name}: is no number)")

@@ -90,6 +90,7 @@ class Settings:
     compiled: bool | None
     fused_attention: bool | None
     evaluation_precision: Literal["same", "full"]
+    micro_batch: Count | Literal["auto"] | None
     ckpt_path: str | None
     force: bool
     threads: Annotated[int, Ge(1), Le(1024)] | None

@@ -27,6 +27,7 @@ from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.settings import UNTAKEN, require_configuration
 from smm_lightning.training import Training
+from smm_lightning.training.micro_batch import MicroBatches
 from smm_lightning.training.module import ReprogrammingModule
 from smm_lightning.training.optimizer import GroupedOptimizer
 from smm_lightning.training.provenance import Provenance
@@ -149,6 +150,7 @@ def plan(cfg: DictConfig) -> Plan:
             "compiled": cfg.compiled,
             "fused_attention": cfg.fused_attention,
             "full_evaluation": cfg.evaluation_precision == "full",
+            "micro_batches": MicroBatches(cfg.micro_batch, at(cfg.paths.run)),
         },
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
@@ -24,6 +25,7 @@ from smm_lightning.training.compiled import Compiled, compiled_for_training
 from smm_lightning.training.finite_loss import FiniteLoss
 from smm_lightning.training.mapping_refresh import MappingRefresh
 from smm_lightning.training.metrics import SplitMetrics
+from smm_lightning.training.micro_batch import MicroBatches, Step, step_in_parts, trial_step
 from smm_lightning.training.optimizer import require_state_of, settings_of, take_over
 from smm_lightning.training.provenance import Provenance
 from smm_lightning.training.schedule import Constant
@@ -46,6 +48,8 @@ class ReprogrammingModule(L.LightningModule):
         compiled: run f_P(f_in(x)) through ``torch.compile``; ``None``: see :mod:`device`.
         fused_attention: of a transformer; ``None``: see :mod:`device`.
         full_evaluation: test and count without autocast, whatever training computes in.
+        micro_batches: how many images pass the network at a time in training; in parts, nothing is
+            compiled.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ReprogrammingModule(L.LightningModule):
         compiled: bool | None = None,
         fused_attention: bool | None = None,
         full_evaluation: bool = False,
+        micro_batches: MicroBatches | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -66,6 +71,7 @@ class ReprogrammingModule(L.LightningModule):
         self.compiled = compiled
         self.fused_attention = fused_attention
         self.full_evaluation = full_evaluation
+        self.micro_batches = micro_batches or MicroBatches()
         self.metrics = SplitMetrics(len(classifier.class_names))
         self._refresh = MappingRefresh(classifier)
         self._finite = FiniteLoss()
@@ -105,7 +111,8 @@ class ReprogrammingModule(L.LightningModule):
         fused = fuses_attention(self.device, precision, requested=self.fused_attention)
         self.classifier.backbone.fuse_attention(fused=fused)
         sizes = full_batches(self.trainer)
-        if sizes and compiles_on(self.device, requested=self.compiled):
+        whole = not self.micro_batches.active
+        if whole and sizes and compiles_on(self.device, requested=self.compiled):
             with self.trainer.precision_plugin.forward_context():
                 self._compiled = compiled_for_training(self.classifier, sizes)
         self.was_compiled = self._compiled is not None
@@ -146,11 +153,9 @@ class ReprogrammingModule(L.LightningModule):
             UserError: If a loss is not finite; see :class:`FiniteLoss`.
         """
         images, targets = pair_of(batch)
-        source = self._source(images)
+        loss, source, logits = self._step(images, targets)
         # refresh=running counts what training has seen anyway, instead of a pass of its own.
         self._refresh.observe(source, targets)
-        logits = self.classifier.mapped(source)
-        loss = self.loss(logits, targets)
         self._note("train", logits, targets, loss)
         optimizer, last = self.trainer.optimizers[0], self.trainer.is_last_batch
         self._finite.watch(loss, optimizer, self.current_epoch, batch_idx, last=last)
@@ -165,6 +170,21 @@ class ReprogrammingModule(L.LightningModule):
         if self.idle is not None:
             loss = loss + 0 * self.idle
         return loss if weight == 1 else loss * weight
+
+    def _step(self, images: Tensor, targets: Tensor) -> Step:
+        """Of a training batch, as a whole or in parts."""
+        if not self.micro_batches.active:
+            source = self._source(images)
+            logits = self.classifier.mapped(source)
+            return Step(self.loss(logits, targets), source, logits)
+        classifier, loss = self.classifier, self.loss
+        trial = partial(trial_step, classifier, loss, images, targets)
+        leads = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        size = self.micro_batches.settle(trial, len(images), self._lowest, leads=leads)
+        prompted = classifier.input_transform(images)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        return step_in_parts(classifier, loss, prompted, targets, size, scale)
 
     @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -233,6 +253,7 @@ class ReprogrammingModule(L.LightningModule):
             "precision": str(self.trainer.precision),
             "evaluation_precision": self._evaluated_in(),
             "compiled": self.was_compiled,
+            "micro_batch": self.micro_batches.size,
             **self.classifier.facts(),
         }
 
@@ -259,6 +280,13 @@ class ReprogrammingModule(L.LightningModule):
             self.log(
                 f"{split}/{name}", metric, on_step=False, on_epoch=True, add_dataloader_idx=False
             )
+
+    def _lowest(self, number: int) -> int:
+        """Over all ranks."""
+        lowest: Tensor = self.trainer.strategy.reduce(
+            torch.tensor(number, device=self.device), reduce_op="min"
+        )
+        return int(lowest)
 
     def _over_ranks(self, statistics: Tensor) -> Tensor:
         # A copy: some strategies reduce in place, and every rank would then hold the sum.

@@ -49,8 +49,8 @@ Batches = Count | Annotated[float, Gt(0), Le(1)]  # a number of them, or a share
 # Arguments of Lightning's that a run has its own ways for.
 _REFUSED = {
     "max_steps": "epochs sets the length of a training, which the learning rates follow.",
-    "accumulate_grad_batches": "It would change BatchNorm in the mask generator: use a smaller "
-    "dataset.batch_size.",
+    "accumulate_grad_batches": "It would change BatchNorm in the mask generator: use "
+    "micro_batch=<images at a time>.",
     "val_check_interval": "Tests follow epochs: use trainer.check_val_every_n_epoch.",
     "log_every_n_steps": "What is logged are epochs.",
     **dict.fromkeys(("callbacks", "logger"), "Use the group of that name."),
