@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning.errors import problem
 from smm_lightning.files import at
 from smm_lightning.run import sweep
-from smm_lightning.run.card import chooser, protocol_card
+from smm_lightning.run.card import asks_for_val, chooser, protocol_card
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import errors_in_a_line
@@ -72,6 +72,10 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         data, module = planned.carry_out()
         if cfg.ckpt_path is not None and module.idle is not None:
             raise problem("ckpt_path", "nothing is trained here, so nothing can go on")
+        if "val" not in data.evaluation_splits:
+            for field, number in asks_for_val(cfg).items():
+                hint = "Set dataset.val_fraction, or take a dataset that has a val split."
+                raise problem(field, "there is no val to measure it on", number, hint)
         lacking = run.objective == "val/acc" and "val" not in data.evaluation_splits
         if lacking and sweep.searches():
             score(run.objective, {})  # says what is missing before the training, not after it
@@ -116,6 +120,7 @@ def outcome(
         "preprocessing": data.preprocessing,
         "normalisation": module.classifier.backbone.normalisation,
         "refresh": module.classifier.label_mapping.refresh,
+        "reads": module.classifier.label_mapping.reads,
     }
     settled = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     summary["card"] = protocol_card(settled, {**summary, **told})

@@ -1,6 +1,7 @@
 """Protocols: what may choose, what is read when, and what the card says of it."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,19 +18,24 @@ from smm_lightning.figures.before_after import before_after
 from smm_lightning.figures.pictures import pictures
 from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.files import at
+from smm_lightning.report.__main__ import report_of
 from smm_lightning.report.chosen import chosen_on_val
 from smm_lightning.report.runs import run_in, runs_below
 from smm_lightning.report.tables import Layout, unlike_cards
+from smm_lightning.run.card import lines
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.train import train
 from tests import hostile
+from tests.assembled import assemble
 from tests.report.made_up import result as made_up
+from tests.report.made_up import run as made_run
 from tests.report.made_up import write
 
 SMALL = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=200", "dataset.test_images=100"),
     *("dataset.batch_size=20", "threads=1", "epochs=4"),
 )
+HERE = Path("runs/made-up")
 RATES = (0.1, 0.3)
 FALLING = ("method=full", "optimizer.groups.pattern.lr=1")  # of which the first epoch is the best
 SCRAMBLED = f"dataset.source._target_={__name__}.Scrambled"
@@ -121,7 +127,7 @@ def test_under_published_the_test_chooses(composed):
         assert result["best/epoch"] == tested.index(max(tested))
         assert result["test/acc_best_test"] == max(tested)
         assert result["test/acc_best_val"] is None
-        assert result["card"]["test set"] == "watched every epoch"
+        assert result["card"]["test set"] == "watched after every epoch"
         assert result["card"]["train images"] == 200
     assert honest["best/epoch"] != scrambled["best/epoch"]
 
@@ -163,7 +169,8 @@ def test_where_the_best_weights_are_not_kept_they_are_not_tested(composed, capsy
     result = train(composed(*SMALL, *FALLING, "callbacks=none"))
     assert result["best/epoch"] < 3
     assert result["test/acc_best_val"] is None
-    assert "the best on val, are not in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the best on val, were not tested: ckpt_path: no such file" in said
 
 
 @pytest.mark.parametrize("watched", ["true", "false"])
@@ -186,7 +193,7 @@ def test_without_val_nothing_is_chosen(composed, watched):
                 "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping",
                 "+callbacks.stop.monitor=test/loss",
             ),
-            r"callbacks: the test decides nothing .*got 'test/loss'.. Use val/loss, or prot",
+            r"callbacks.stop.monitor: the test decides .*test/loss'.. Use val/loss, or prot",
         ),
         (("protocol.name=mine",), r"protocol.name: must be 'strict' or 'published'"),
     ],
@@ -202,35 +209,88 @@ def test_who_stops_by_the_test_says_so_in_the_card(composed):
     assert train(composed(*SMALL, *words))["card"]["stopped by"] == "test/loss"
 
 
+def test_who_only_watches_stops_nothing(composed):
+    keep = "+callbacks.keep._target_=lightning.pytorch.callbacks.ModelCheckpoint"
+    words = (keep, "+callbacks.keep.monitor=val/loss", "epochs=1")
+    assert "stopped by" not in train(composed(*SMALL, *words))["card"]
+
+
+def test_what_waits_for_val_is_told_that_there_is_none(composed):
+    stop = "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping"
+    words = (stop, "+callbacks.stop.monitor=val/loss", "dataset.val_fraction=0")
+    with pytest.raises(UserError, match=r"callbacks.stop.monitor: there is no val .*val_fraction"):
+        train(composed(*SMALL, *words))
+
+
+def test_limits_stand_in_the_card(composed):
+    words = ("+trainer.limit_test_batches=1", "+trainer.overfit_batches=2", "epochs=1")
+    words = tuple(word.replace("+trainer.limit", "trainer.limit") for word in words)
+    card = train(composed(*SMALL, *words))["card"]
+    assert card["limits"] == "limit_test_batches 1, overfit_batches 2"
+
+
+def test_a_card_is_of_what_was_watched_not_of_what_was_asked_for(composed, tmp_path):
+    words = (*SMALL, "epochs=1", "dataset.observe_test=true", f"paths.run={tmp_path}/first")
+    assert train(composed(*words))["card"]["test set"] == "watched after every epoch"
+    more = (*SMALL, "epochs=2", f"ckpt_path={tmp_path}/first/last.ckpt")
+    assert train(composed(*more))["card"]["test set"] == "watched after some epochs"
+
+
+def test_where_nothing_is_trained_nothing_is_chosen(composed):
+    result = train(composed(*SMALL, "method=none", "mapping=blm"))
+    assert result["card"]["network passes"] == "0 to train and 1 to count, 1 to predict"
+    assert result["card"]["selection"] == "last epoch"
+    assert not any(name.endswith("trained on") for name in result["card"])
+
+
+def test_dashboards_show_no_test_image(composed, monkeypatch):
+    """The images of the panels are chosen by their labels."""
+    from smm_lightning.training.panels import TensorBoardPanels
+
+    data, module = assemble(composed(*SMALL, "dataset.observe_test=true"))
+    asked = []
+    monkeypatch.setattr(data, "drawn", lambda split, _: asked.append(split) or np.arange(2))
+    panels = TensorBoardPanels()
+    panels._fixed_images(SimpleNamespace(datamodule=data), module)
+    assert asked == ["val"]
+
+
 def test_the_card_says_how_a_number_was_made(composed):
     words = ("mapping=fc", "dataset.shots=3", "dataset.train_images=null", "epochs=1")
     cfg = composed(*SMALL, *words, "trainer.precision=32-true")
     result = train(cfg)
     card = result["card"]
-    assert card == {
-        "protocol": "strict",
-        "test set": "read once, after the training",
-        "selection": "last epoch; best epoch by val",
-        "prompt trained on": "train",
-        "mapping trained on": "train",
-        "train images": 30,
-        "test images": 100,
-        "val images": 30,
-        **{f"{s} checksum": result["images"][s]["digest"][:16] for s in ("train", "test", "val")},
-        "shots": 3,
-        "draw": "nested",
-        "draw seed": 0,
-        "preprocessing": "resized to 32 px",
-        "normalisation": "mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
-        "precision": "32-true",
-        "temperature": 1.0,
-        "network passes": "1 to train and 0 to count, 1 to predict",
-    }
+    assert (
+        card
+        == {
+            "protocol": "strict",
+            "test set": "read after the training alone",
+            "selection": "last epoch",  # of one there is no best
+            "prompt trained on": "train",
+            "head trained on": "train",
+            "train images": 30,
+            "test images": 100,
+            "val images": 30,
+            **{
+                f"{s} checksum": result["images"][s]["digest"][:16]
+                for s in ("train", "test", "val")
+            },
+            "shots": 3,
+            "draw": "nested",
+            "draw seed": 0,
+            "preprocessing": "resized to 32 px",
+            "normalisation": "mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+            "precision": "32-true",
+            "temperature": 1.0,
+            "network passes": "1 to train and 0 to count, 1 to predict",
+        }
+    )
     prompt = ReprogrammedClassifier.from_pretrained(run_folder(cfg))
     assert card.items() <= prompt.card.items()
     assert (prompt.card["mapping"], prompt.card["test accuracy"]) == ("fc", result["test/acc_last"])
+    assert prompt.card["epochs"] == 1
     text = str(prompt.generate_model_card())
-    assert "| test set | read once, after the training |" in text
+    assert "| test set | read after the training alone |" in text
 
 
 def test_counting_passes_are_counted(composed):
@@ -243,7 +303,7 @@ def test_counting_passes_are_counted(composed):
 
 
 def test_runs_of_unlike_cards_are_refused_or_apart(tmp_path, answer_of):
-    card = {"protocol": "strict", "test set": "read once", "train images": 100, "test images": 50}
+    card = {"protocol": "strict", "test set": "read after", "train images": 100, "test images": 50}
     write(tmp_path / "a", made_up(accuracy=0.5))
     write(tmp_path / "b", made_up(seed=1, accuracy=0.7, card=card))
     write(tmp_path / "c", made_up(seed=1, method="full", accuracy=0.6, card=card))
@@ -269,6 +329,37 @@ def test_methods_of_unlike_cards_are_not_compared(tmp_path, answer_of):
     write(tmp_path / "b", made_up(method="full", card=other))
     refused = answer_of("report", str(tmp_path))
     assert "train images is 90 in 1, 100 in 1 of 2 runs" in refused.text
+
+
+@pytest.mark.parametrize("axis", ["mapping.name", "recipe.name"])
+def test_columns_of_unlike_cards_are_not_compared_whatever_they_are(axis):
+    group = axis.split(".")[0]
+    runs = []
+    for name, images in (("one", 100), ("two", 90)):
+        content = made_up(card={**made_up()["card"], "train images": images})
+        content["config"][group] = {"name": name}
+        runs.append(made_run(HERE, content))
+    with pytest.raises(UserError, match=r"train images is 100 in 1, 90 in 1 of 2 runs"):
+        report_of("x", runs, Layout(columns=(axis,)))
+    both = report_of("x", runs, Layout(columns=(axis,)), separate=True)
+    assert both.tables[0].rows == ["cifar10, train images=100", "cifar10, train images=90"]
+
+
+def test_values_are_not_chosen_among_unlike_cards():
+    runs = []
+    for rate, images in ((0.1, 100), (0.3, 90)):
+        content = made_up(card={**made_up()["card"], "val images": images}, **{"val/acc": rate})
+        content["config"]["optimizer"] = {"lr": rate}
+        runs.append(made_run(HERE, content))
+    with pytest.raises(UserError, match=r"val images is 100 in 1, 90 in 1 of 2 runs"):
+        report_of("x", runs, Layout(tried=("optimizer.lr",)))
+
+
+def test_what_a_card_lacks_is_called_none():
+    cards = [{"protocol": "strict", "shots": 16}, {"protocol": "strict"}]
+    assert lines(cards) == ["protocol: strict", "differs: shots (16 / none)"]
+    evil = [{"protocol": "strict", "x": "two\nlines"}]
+    assert lines(evil) == ["protocol: strict; x: two lines"]
 
 
 def test_results_of_older_versions_are_named(tmp_path):

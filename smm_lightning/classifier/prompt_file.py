@@ -20,7 +20,7 @@ from torch import Tensor
 from smm_lightning.dataset.batch import checked_names
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.files import write_atomically
-from smm_lightning.run.card import card_of
+from smm_lightning.run.card import prompt_card
 from smm_lightning.run.checkpoint import read_checkpoint, require_schema
 from smm_lightning.run.result import read_result
 from smm_lightning.text import parsed_json
@@ -42,7 +42,7 @@ class Prompt:
         class_names: of the target classes.
         backbone_sha256: of the frozen weights that it was learned for.
         weights: of input transform, label mapping and adapter.
-        card: how it was trained and how good it is, for people; see :func:`card_of`.
+        card: how it was trained and how good it is, for people; see :func:`prompt_card`.
     """
 
     parts: dict[str, dict[str, Any]]
@@ -79,7 +79,7 @@ def read_prompt(path: Path) -> Prompt:
     identity, weights = checkpoint["identity"], learned(checkpoint["state_dict"])
     facts = checkpoint["parts"], identity.get("class_names"), identity.get("backbone_sha256")
     result = read_result(path.parent) if path.name == "last.ckpt" else None
-    return _checked(path, weights, *facts, card_of(result) if result else {})
+    return _checked(path, weights, *facts, prompt_card(result) if result else {})
 
 
 def _from_safetensors(path: Path) -> Prompt:

@@ -81,7 +81,8 @@ class Selection:
             raise problem(split.name, "has no images")
         if not len(candidates):
             what = f"leaves {name} without an image"
-            raise problem("dataset.val_fraction", what, self.val_fraction)
+            hint = "dataset.val_fraction=0 trains without val."
+            raise problem("dataset.val_fraction", what, self.val_fraction, hint)
         labels = split.labels[candidates]
         if self.shots is None or name == "test":
             positions = self.subsets[name].of(labels)

@@ -97,13 +97,14 @@ def held_out(
         seed: which ones.
         groups: (N,) the object of every sample; then the share is one of objects, and
             those of one are set aside together.
-        at_least: so many of each class, where ``leaving`` stay behind.
-        leaving: see above.
+        at_least: so many of each class.
+        leaving: so many stay behind in each class, before all else.
     """
     if groups is None:
         rank, size = ranks(labels, seed)
         # Half a place further, so that shares are rounded and not cut.
-        return ((rank + 0.5) / size < fraction) | (rank < np.minimum(at_least, size - leaving))
+        aside = ((rank + 0.5) / size < fraction) | (rank < at_least)
+        return aside & (rank < size - leaving)
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     of_objects = held_out(labels[first], fraction, seed, at_least=at_least, leaving=leaving)
     return of_objects[member]

@@ -119,7 +119,7 @@ def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     names = distinct(name for run in runs for name in comparable(run.card))
     for run in runs:
-        made = (run.card.get(name) for name in names)  # what was made in another way is apart
+        made = (run.card.get(name, "") for name in names)  # what was made in another way is apart
         groups[tuple(str(v) for v in (*map(run.value, _GROUPED), *made))].append(run)
     # What follows the dataset belongs into the name of a figure where it differs within one.
     kept = [0]
@@ -127,7 +127,7 @@ def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
         if len(_of(groups, [*kept, place])) > len(_of(groups, kept)):
             kept.append(place)
     return {
-        "-".join(re.sub(r"[^\w.]+", "_", key[place]) for place in kept): members
+        "-".join(re.sub(r"[^\w.]+", "_", key[place]) for place in kept if key[place]): members
         for key, members in groups.items()
     }
 

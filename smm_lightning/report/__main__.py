@@ -20,6 +20,7 @@ from smm_lightning.report.paper import printed_order, setting_fields
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
 from smm_lightning.report.tables import Layout, tables_of, unlike_cards
+from smm_lightning.run.card import shown_value
 from smm_lightning.run.identity import identity
 from smm_lightning.run.look import Look
 from smm_lightning.run.recorded import Tables
@@ -156,9 +157,9 @@ def report_of(
     Raises:
         UserError: If runs of unlike cards would be averaged or compared.
     """
-    shown, chosen = chosen_on_val(runs, layout)
     if not separate:
-        require_like_cards(shown, layout)
+        require_like_cards(runs, layout)
+    shown, chosen = chosen_on_val(runs, layout)
     tables = tables_of(shown, layout)
     notes = [*notes_of(runs, tables), *chosen, *(f"Broken, and left out: {b}" for b in broken)]
     return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answer(tables))
@@ -172,7 +173,7 @@ def require_like_cards(runs: Sequence[Run], layout: Layout) -> None:
     """
     problems = Problems()
     for name, values in unlike_cards(runs, layout).items():
-        counted = (f"{in_a_line(v)} in {values.count(v)}" for v in distinct(values))
+        counted = (f"{shown_value(v)} in {values.count(v)}" for v in distinct(values))
         what = f"unlike protocol cards: {name} is {', '.join(counted)} of {len(values)} runs"
         hint = "--separate puts them into rows of their own."
         problems.add("report", what, hint="" if problems.lines else hint)

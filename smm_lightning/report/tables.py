@@ -53,6 +53,7 @@ METRICS = {
 }
 
 
+_MADE = ("protocol.", "dataset.", "trainer.", "backbone.")  # fields that cards follow
 _BEST = ("test/acc_best_val", "test/acc_best_test")  # left out where no run has them
 
 
@@ -105,8 +106,8 @@ class Layout:
         return tuple(str(run.value(name)) for name in self.fields)
 
     def compared(self, run: Run) -> tuple[str, ...]:
-        """What a run shares with those that its method is compared with."""
-        fields = (name for name in self.fields if not name.startswith("method."))
+        """What a run shares with those beside it: its row, and columns of how it was made."""
+        fields = (n for n in self.fields if n not in self.columns or n.startswith(_MADE))
         return tuple(str(run.value(name)) for name in fields)
 
 

@@ -4,9 +4,10 @@ A card holds texts and numbers by names, the same in ``result.json``, reports, d
 a trained prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from smm_lightning.run.identity import decisive_part
 from smm_lightning.text import in_a_line
 
 ProtocolName = Literal["strict", "published"]
@@ -17,8 +18,9 @@ CHOOSERS: Mapping[ProtocolName, Sequence[str]] = {
     "published": ("val", "test"),
 }
 # What must be equal for numbers to be averaged or compared: of several datasets, and of one.
-_OF_PROTOCOL = ("protocol", "test set", "selection", "stopped by", "shots", "draw")
+_OF_PROTOCOL = ("protocol", "test set", "selection", "stopped by", "limits", "shots", "draw")
 _COMPARABLE = (*_OF_PROTOCOL, "train images", "val images", "test images", "precision")
+_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
 _CHOICES = ("dataset", "method", "backbone", "mapping", "adapter", "recipe")
 _CHECKSUM = 16  # digits
 
@@ -39,19 +41,18 @@ def protocol_card(config: Mapping[str, Any], outcome: Mapping[str, Any]) -> Card
     Args:
         config: composed and resolved.
         outcome: what ``result.json`` is to hold, with ``preprocessing`` and ``normalisation`` of
-            the images and ``refresh`` of the mapping.
+            the images, and of the mapping ``refresh`` and ``reads``.
     """
     dataset, history = config["dataset"], outcome["history"]
-    selected, every = outcome["best/selected_on"], config["trainer"]["check_val_every_n_epoch"]
-    epochs = "every epoch" if every == 1 else f"every {every} epochs"
-    watched = f"watched {epochs}" if dataset["observe_test"] else "read once, after the training"
+    selected, images = outcome["best/selected_on"], outcome["images"]
+    trained = len(history) if outcome["params/trainable"] else 0
     counted = sum(bool(row.get("mapping/passes")) for row in history)
-    images = outcome["images"]
     card: dict[str, Any] = {
         "protocol": config["protocol"]["name"],
-        "test set": watched,
+        "test set": _watched(history),
         "selection": f"last epoch; best epoch by {selected}" if selected else "last epoch",
-        "stopped by": ", ".join(monitors(config)) or None,
+        "stopped by": ", ".join(_stoppers(config)) or None,
+        "limits": _limits(config["trainer"]) or None,
         **_learned(outcome),
         **{f"{split} images": facts["images"] for split, facts in images.items()},
         **{f"{split} checksum": facts["digest"][:_CHECKSUM] for split, facts in images.items()},
@@ -60,16 +61,52 @@ def protocol_card(config: Mapping[str, Any], outcome: Mapping[str, Any]) -> Card
         "normalisation": outcome["normalisation"],
         "precision": precision_of(outcome),
         "temperature": _temperature(config, outcome),
-        "network passes": f"{len(history)} to train and {counted} to count, 1 to predict",
+        "network passes": f"{trained} to train and {counted} to count, 1 to predict",
     }
     return {name: value for name, value in card.items() if value is not None}
 
 
-def monitors(config: Mapping[str, Any]) -> list[str]:
-    """What callbacks decide by, such as ``val/loss`` of one that stops early."""
-    nodes = (config.get("callbacks") or {}).values()
-    asked = (node.get("monitor") for node in nodes if isinstance(node, Mapping))
-    return [name for name in asked if isinstance(name, str)]
+def _watched(history: Sequence[Mapping[str, float]]) -> str:
+    """When the test was read, by what is known of the epochs."""
+    watched = sum("test/acc" in row for row in history)
+    if not watched:
+        return "read after the training alone"
+    return f"watched after {'every epoch' if watched == len(history) else 'some epochs'}"
+
+
+def asks_for_test(config: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of callbacks that name a number of the test, such as ``test/loss``."""
+    return {field: text for field, text in _texts(config) if text.startswith("test/")}
+
+
+def asks_for_val(config: Mapping[str, Any]) -> dict[str, str]:
+    """Likewise of ``val``."""
+    return {field: text for field, text in _texts(config) if text.startswith("val/")}
+
+
+def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def walk(field: str, node: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(node, Mapping):
+            for name, inner in node.items():
+                yield from walk(f"{field}.{name}", inner)
+        elif isinstance(node, list | tuple):
+            for inner in node:
+                yield from walk(field, inner)
+        elif isinstance(node, str):
+            yield field, node
+
+    yield from walk("callbacks", config.get("callbacks") or {})
+
+
+def _stoppers(config: Mapping[str, Any]) -> list[str]:
+    """What callbacks that act on the training decide by."""
+    acting = decisive_part(config).get("callbacks") or {}
+    return [str(node["monitor"]) for node in acting.values() if node.get("monitor")]
+
+
+def _limits(trainer: Mapping[str, Any]) -> str:
+    """What leaves images out that the card counts."""
+    return ", ".join(f"{name} {trainer[name]}" for name in _LIMITS if trainer.get(name))
 
 
 def _learned(outcome: Mapping[str, Any]) -> dict[str, str]:
@@ -77,7 +114,7 @@ def _learned(outcome: Mapping[str, Any]) -> dict[str, str]:
     trained = {
         "prompt": outcome.get("params/pattern") or outcome.get("params/mask_generator"),
         "adapter": outcome.get("params/adapter"),
-        "mapping": outcome.get("params/mapping"),
+        "head" if outcome["reads"] == "features" else "mapping": outcome.get("params/mapping"),
     }
     learned = {f"{part} trained on": "train" for part, count in trained.items() if count}
     counted = {} if outcome["refresh"] == "never" else {"mapping counted on": "train"}
@@ -118,7 +155,7 @@ def lines(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     names = list(dict.fromkeys(name for card in cards for name in card))
     values = {name: list(dict.fromkeys(card.get(name) for card in cards)) for name in names}
-    shared = [f"{name}: {_shown(v[0])}" for name, v in values.items() if len(v) == 1]
+    shared = [f"{name}: {shown_value(v[0])}" for name, v in values.items() if len(v) == 1]
     differ = [f"{name} ({_several(v)})" for name, v in values.items() if len(v) > 1]
     said = [*(["; ".join(shared)] if shared else []), *_headed("differs", differ)]
     return [in_a_line(line) for line in said]
@@ -129,15 +166,18 @@ def _headed(head: str, parts: Sequence[str]) -> list[str]:
 
 
 def _several(values: Sequence[Any], most: int = 4) -> str:
-    shown = [_shown(value) for value in values if value is not None]
+    shown = [shown_value(value) for value in values]
     return " / ".join(shown) if len(shown) <= most else f"{len(shown)} values"
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def shown_value(value: Any) -> str:
+    """Of a line of a card; a card may lack it."""
+    if value is None:
+        return "none"
+    return in_a_line(f"{value:.4g}" if isinstance(value, float) else value)
 
 
-def card_of(result: Mapping[str, Any]) -> Card:
+def prompt_card(result: Mapping[str, Any]) -> Card:
     """How a prompt was trained and how good it is, for people who get it alone.
 
     Args:
@@ -149,6 +189,7 @@ def card_of(result: Mapping[str, Any]) -> Card:
         **choices,
         "test accuracy": result["test/acc_last"],
         "weights": "of the last epoch",
+        "epochs": len(result["history"]),
         "seed": result["seed"],
         **result["card"],
     }

@@ -183,7 +183,7 @@ class Best:
     """The epoch of the highest accuracy.
 
     Attributes:
-        epoch: from 0; the last one where nothing was measured.
+        epoch: from 0; the last one where there was nothing to choose from.
         selected_on: by accuracy on which split; ``None``: it is the last epoch.
     """
 
@@ -199,9 +199,9 @@ def best_of(history: Sequence[Mapping[str, float]], split: str | None) -> Best:
         split: that may choose, if one may.
     """
     measured = [row for row in history if f"{split}/acc" in row]
-    best = max(measured, key=lambda row: row[f"{split}/acc"], default=None)
-    chosen = history[-1] if best is None else best
-    return Best(int(chosen["epoch"]), None if best is None else split)
+    if len(measured) <= 1:
+        return Best(int(history[-1]["epoch"]), None)
+    return Best(int(max(measured, key=lambda row: row[f"{split}/acc"])["epoch"]), split)
 
 
 def summarize(

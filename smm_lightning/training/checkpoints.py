@@ -1,6 +1,5 @@
 """Which weights are kept: the last, and the best."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,14 @@ def test_best(
         ``None`` where the file holds no such weights, which is said in a line.
     """
     path = folder / "best.ckpt"
-    kept: dict[str, Any] = {}
-    with suppress(UserError):
+    what, kept = f"the weights of epoch {epoch + 1}, the best on val, were not tested", {}
+    try:
         kept = read_checkpoint(path)
+    except UserError as error:
+        print(f"{what}: {error.problems[0]}")
+        return None
     if kept.get("epoch") != epoch:
-        print(f"the weights of epoch {epoch + 1}, the best on val, are not in {path}: not tested")
+        print(f"{what}: they are not in {path}")
         return None
     # Not by Lightning's ckpt_path, which gives callbacks, too, the state that they had then.
     module.load_state_dict(kept["state_dict"])

@@ -49,8 +49,7 @@ class Panels(Callback, ABC):
 
     Args:
         every_n_epochs: pictures are logged after the first, every n-th and the last epoch.
-        pictures: fixed images of the split that is evaluated after epochs, of as many classes as
-            there are.
+        pictures: fixed images of ``val``, or else ``train``, of as many classes as there are.
     """
 
     kind: type[Logger]  # that it logs to
@@ -106,7 +105,8 @@ class Panels(Callback, ABC):
     def _fixed_images(self, trainer: L.Trainer, module: Any) -> Tensor:
         if self._images is None:
             data = trainer.datamodule  # type: ignore[attr-defined]
-            split = (*data.evaluation_splits, "train")[0]  # never the test before its time
+            # Not the test: masks are looked at while there is still something to choose.
+            split = "val" if "val" in data.image_counts else "train"
             chosen = data.drawn(split, self.pictures)
             batches = data.plain_batches(split, module.device, chosen)
             self._images = torch.cat([batch["image"] for batch in batches])

@@ -352,6 +352,10 @@ def test_of_every_class_at_least_one_is_held_out_and_one_stays():
     labels = np.repeat([0, 1, 2, 3], [40, 4, 2, 1])
     aside = held_out(labels, 0.1, seed=0)
     assert np.bincount(labels[aside], minlength=4).tolist() == [4, 1, 1, 0]
+    for fraction in (0.6, 0.9, 0.999):
+        most = np.bincount(labels[held_out(labels, fraction, seed=0)], minlength=4).tolist()
+        assert most[1:] == [min(3, round(4 * fraction)), 1, 0]
+        assert most[0] <= 39
     objects = np.array([f"{label}-{number // 2}" for number, label in enumerate(labels)])
     by_object = held_out(labels, 0.1, 0, objects)
     assert np.bincount(labels[by_object], minlength=4).tolist() == [4, 2, 0, 0]
@@ -361,9 +365,12 @@ def test_beside_few_shots_as_many_are_held_out_as_val_takes(datamodule, tmp_path
     for split in ("train", "test"):
         write_images(tmp_path / "f", split, count=9)
     source = ImageFolder(str(tmp_path / "f"))
-    for shots, val in ((1, 1), (5, 4), (7, 2)):  # of nine, those of train first
+    for shots, val in ((1, 1), (5, 4), (7, 2), (8, 1)):  # of nine, those of train first
         data = datamodule(source, shots=shots, val_fraction=0.1)
         assert data.image_counts == {"train": 2 * shots, "test": 18, "val": 2 * val}
+    with pytest.raises(UserError, match=r"leaves val without an image .*val_fraction=0 trains"):
+        datamodule(source, shots=9, val_fraction=0.1)
+    assert datamodule(source, shots=9).image_counts == {"train": 18, "test": 18}
 
 
 def test_the_test_is_watched_on_request(datamodule):

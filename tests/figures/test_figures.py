@@ -222,9 +222,8 @@ def test_pictures_of_a_sorted_dataset_are_of_different_classes(sorted_runs):
 
 def test_the_mapping_is_counted_on_all_images(sorted_runs):
     for one in sorted_runs:
-        assert one.counts("train").sum(0).tolist() == [7] * len(
-            SORTED
-        )  # and one of eight is of val
+        # One of eight is of val.
+        assert one.counts("train").sum(0).tolist() == [7] * len(SORTED)
 
 
 def test_a_result_that_does_not_say_its_images_draws_no_figure(sorted_runs):

@@ -116,7 +116,7 @@ def test_a_report_shows_a_number():
         ({"config__dataset__train_images": 100}, "dataset.train_images=100"),
         ({"card__train images": 60}, "train images=60"),
         ({"card__train checksum": "0123456789abcdef"}, "train checksum=01234567"),
-        ({"card__test set": "read once"}, "test set=read once"),
+        ({"card__test set": "read after"}, "test set=read after"),
         ({"config__optimizer__groups__pattern__lr": 0.1}, "optimizer.groups.pattern.lr=0.1"),
         (
             {"config__callbacks__stop": {"_target_": "a.EarlyStopping"}},
@@ -196,7 +196,7 @@ def test_over_rows_of_unlike_protocols_nothing_is_averaged():
     assert answer([table])
     for one in runs:
         if one.value("dataset.name") == "b":
-            one.result["card"] = {**one.result["card"], "test set": "read once"}
+            one.result["card"] = {**one.result["card"], "test set": "read after"}
     (table,) = tables_of(runs, LAST)
     assert table.mixed == ["test set"]
     assert len(table.averages) == 0
