@@ -26,7 +26,7 @@ from smm_lightning.files import at
 from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
-from smm_lightning.run.identity import run_key, run_name
+from smm_lightning.run.identity import copied, run_key, run_name
 from smm_lightning.run.recorded import Tables
 
 ALL_TABLES = "all_tables"  # stands for all grids of the paper
@@ -114,7 +114,7 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
     for combination in combinations:
         plain = [o for o in _parsed(combination) if _is_plain(o, axes, groups)]
         set_later = {override.input_line for override in plain}
-        config = composed(tuple(a for a in combination if a not in set_later)).copy()
+        config = copied(composed(tuple(a for a in combination if a not in set_later)))
         for override in plain:
             OmegaConf.update(config, override.key_or_group, override.value())
         swept = tuple(a for a in combination if a.partition("=")[0] in axes)
@@ -157,7 +157,7 @@ class Composed:
         for group, word in apart.items():
             if word != self._first[group]:
                 others = tuple(word if one == self._first[group] else one for one in base)
-                config = config.copy()
+                config = copied(config)
                 config[group] = self._composed(others)[group]
         return config
 
@@ -182,7 +182,7 @@ def _folder_of(config: DictConfig) -> RunFolder:
     asked = {name for value in named.values() for name in re.findall(r"\$\{([^}]*)", str(value))}
     if all(name.startswith(("paths.", "oc.env:")) for name in asked):
         return RunFolder(at(OmegaConf.create({"paths": named}).paths.run), key)
-    whole = config.copy()
+    whole = copied(config)
     whole.paths.run = named["run"]
     return RunFolder(at(whole.paths.run), key)
 
