@@ -1,8 +1,12 @@
 import logging
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.optim import SGD
 
+from smm_lightning.method import use_kernel
 from smm_lightning.training import EpochRecorder
 from smm_lightning.training.compiled import Compiled
 from tests.assembled import assemble, trainer_of
@@ -25,7 +29,7 @@ def test_a_compiled_run_is_an_eager_run(composed):
     assert fast.was_compiled
     # In float64 the order of sums shows below 1e-12; one step of Adam is 1e-2.
     assert row["train/loss"] == pytest.approx(others["train/loss"], rel=0, abs=1e-9)
-    assert row["test/acc"] == others["test/acc"]
+    assert row["val/acc"] == others["val/acc"]
     states = [module.classifier.input_transform.state_dict() for module in (eager, fast)]
     torch.testing.assert_close(*states, rtol=0, atol=1e-9)
 
@@ -94,3 +98,37 @@ def test_prompt_and_network_are_one_graph_with_weights_that_stay_in_place(compos
     assert moving == ["l_images_"]
     assert sum("backbone_body" in name for name in inputs) == 3
     assert sum("backbone_head" in name for name in inputs) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("mapping=fc",), ("mapping=blm", "mapping.refresh=running"), ("micro_batch=3",)]
+)
+def test_a_training_step_waits_for_no_device(composed, monkeypatch, words):
+    """On a device without numbers: to ask for one would fail, as it would make a GPU wait."""
+    module = assemble(composed(*SMALL, *words)).module
+    classifier = module.classifier
+    classifier.refit([(torch.rand(20, 3, 32, 32), torch.arange(20) % 10)])
+    use_kernel(classifier, fast=True)
+    optimizer = SGD([{"params": [torch.zeros(())], "name": "pattern"}], lr=0.1)
+    optimizer.param_groups[0]["fused"] = True  # as on a GPU
+    module._trainer = SimpleNamespace(
+        optimizers=[optimizer],
+        is_last_batch=False,
+        precision_plugin=SimpleNamespace(),
+        is_global_zero=True,
+        fast_dev_run=False,
+        progress_bar_callback=None,
+        current_epoch=0,
+    )
+    module.log = lambda *_, **__: None
+    module.train().to("meta")
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none on meta
+    images = torch.empty(7, 3, 32, 32, device="meta")
+    targets = torch.empty(7, dtype=torch.int64, device="meta")
+    for number in (1, 2):  # every fiftieth step is looked at
+        loss = module.training_step({"image": images, "target": targets}, number)
+        loss.backward()
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        loss.item()
+    groups = classifier.parameter_groups().values()
+    assert all(weight.grad.is_meta for group in groups for weight in group)

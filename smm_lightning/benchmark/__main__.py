@@ -20,7 +20,10 @@ from typing import Any
 from smm_lightning.benchmark.report import lines
 
 PARTS = ("limit", "training", "published", "ceilings")
-VARIED = ("train_images", "classes", "width", "batch", "precision", "refresh", "method")
+VARIED = (
+    *("train_images", "classes", "width", "batch", "micro_batch", "precision", "refresh"),
+    "method",
+)
 
 
 def main() -> None:
@@ -32,13 +35,36 @@ def main() -> None:
     if options.table:
         print("\n".join(_table(options)))
         return
+    command = "smm benchmark " + " ".join(sys.argv[1:])
     with tempfile.TemporaryDirectory() as work:
         setting = _setting(options, work)
-        measured = measure_all(setting, options)
-    measured["command"] = "smm benchmark " + " ".join(sys.argv[1:])
-    print("\n".join(lines(measured)))
+        measured: Any
+        if options.gpu_report:
+            measured = _gpu_report(setting, options, command)
+        else:
+            measured = {**measure_all(setting, options), "command": command}
+            print("\n".join(lines(measured)))
     if options.json:
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+def _gpu_report(
+    setting: dict[str, Any], options: argparse.Namespace, command: str
+) -> list[dict[str, Any]]:
+    """Print it, a section as soon as it is measured."""
+    from smm_lightning.benchmark.gpu_report import gpu_report
+
+    print(f"# {_device(_machine(setting))}\n\n`{command}`\n")
+    sections = []
+    for text, measured in gpu_report(setting, options, measure_all, _in_process):
+        print(text, flush=True)
+        sections.append(measured)
+    return sections
+
+
+def _device(machine: dict[str, Any]) -> str:
+    device = machine["gpu"] or f"{machine['cpu']} ({machine['capability']})"
+    return f"{device}, {machine['threads']} threads, torch {machine['versions']['torch']}"
 
 
 def measure_all(setting: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -68,8 +94,7 @@ def _table(options: argparse.Namespace) -> Iterator[str]:
     machine = _machine(dataclasses.asdict(setting))
     yield from table4() if options.table == "table4" else table5(setting)
     yield ""
-    device = machine["gpu"] or f"{machine['cpu']} ({machine['capability']})"
-    yield f"{device}, {machine['threads']} threads, torch {machine['versions']['torch']}"
+    yield _device(machine)
 
 
 def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
@@ -81,7 +106,7 @@ def _setting(options: argparse.Namespace, work: str) -> dict[str, Any]:
 
     fields = {field.name for field in dataclasses.fields(Setting)}
     given = {k: v for k, v in vars(options).items() if k in fields and v is not None}
-    given["accelerator"] = options.accelerator or ("cuda" if torch.cuda.is_available() else "cpu")
+    given["accelerator"] = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     setting = Setting(**{**given, "work": work})
     problem = refusal(setting) if setting.peer else None
     if problem is not None:
@@ -149,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, help="side of the input; default: the backbone's")
     parser.add_argument("--method", help="of conf/method (smm)")
     parser.add_argument("--batch", type=int, help="images a step (32)")
+    parser.add_argument("--micro-batch", type=int, help="images at a time in training (all)")
     parser.add_argument("--precision", help="auto (default), 32-true, bf16-mixed, 16-mixed")
     parser.add_argument("--refresh", help="of the mapping: epoch (default), running, once")
     parser.add_argument("--train-images", type=int, help="images an epoch (640)")
@@ -157,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="of the mask generator (8)")
     parser.add_argument("--epochs", type=int, help="the last one counts (2)")
     parser.add_argument("--steps", type=int, help="timed steps of the limit (8)")
-    parser.add_argument("--accelerator", choices=("cpu", "cuda"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
     parser.add_argument("--compiled", action="store_true", help="compile on a CPU, too")
     parser.add_argument("--peer", help="a checkout of the published code, tmlr-group/SMM")
     parser.add_argument("--peer-batch", type=int, help="its batch size, where it is to differ")
@@ -167,6 +193,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar=("NAME", "VALUE"),
         help=f"our side alone, for each value; names: {', '.join(VARIED)}",
+    )
+    parser.add_argument(
+        "--gpu-report",
+        action="store_true",
+        help="networks, micro-batches, two runs at a time: all that there is to measure on a card",
     )
     parser.add_argument("--json", type=Path, help="write all measurements here")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)

@@ -29,6 +29,7 @@ class Setting:
         size: side of its input, in pixels; ``None``: the backbone's.
         method: of ``conf/method``.
         batch: images a step.
+        micro_batch: images at a time through the network in training; 0: all of a step.
         precision: Lightning's name, or ``auto``.
         refresh: of the label mapping.
         train_images: images an epoch.
@@ -48,6 +49,7 @@ class Setting:
     size: int | None = None
     method: str = "smm"
     batch: int = 32
+    micro_batch: int = 0
     precision: str = "auto"
     refresh: str = "epoch"
     train_images: int = 640
@@ -115,6 +117,7 @@ def config_of(setting: Setting) -> DictConfig:
         "trainer.accelerator": {"cuda": "gpu"}.get(setting.accelerator, setting.accelerator),
         "trainer.precision": setting.precision,
         "dataset.batch_size": setting.batch,
+        "micro_batch": setting.micro_batch or "null",
         "dataset.augmentation": "paper",
         "dataset.source._target_": f"{__name__}.RandomImages",
         "paths.root": quoted(setting.work),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from smm_lightning.benchmark import limit, training
 from smm_lightning.benchmark.__main__ import main
+from smm_lightning.benchmark.gpu_report import settings_on
 from smm_lightning.benchmark.measure import middle
 from smm_lightning.benchmark.report import lines
 from smm_lightning.benchmark.setting import Setting, config_of
@@ -66,7 +68,7 @@ def test_it_runs_without_wandb(tmp_path):
     (tmp_path / "wandb.py").write_text("raise ImportError('wandb is not installed')")
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "smm_lightning.benchmark", *TINY, "--json", str(report)]
-    command += ["--repetitions", "1", "--accelerator", "cpu", "--precision", "32-true"]
+    command += ["--repetitions", "1", "--device", "cpu", "--precision", "32-true"]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -100,6 +102,29 @@ def test_the_published_code_is_driven_and_timed(tmp_path, monkeypatch, capsys):
     assert result["epoch_s"] == pytest.approx(sum(parts))
     assert min(parts) > 0
     assert result["images_per_s"] == pytest.approx(10 / result["training_s"])
+
+
+@pytest.mark.slow  # nine processes
+def test_the_report_of_a_card_runs_on_a_cpu_in_small(monkeypatch, capsys, tmp_path):
+    words = ["benchmark", "--gpu-report", "--device", "cpu", "--repetitions", "1", "--json"]
+    monkeypatch.setattr(sys, "argv", [*words, str(tmp_path / "all.json")])
+    main()
+    text = capsys.readouterr().out
+    assert text.count("## ") == 3
+    assert "Training steps over the limit" in text
+    assert "## Micro-batches: tiny, batch 8" in text
+    assert all(re.search(rf"^\| {size} \| [\d.]+ \| [\d.]+ \|$", text, re.M) for size in (8, 2, 1))
+    assert re.search(r"^\| two at the same time \| [\d.]+ \|$", text, re.M)
+    network, parts, two = json.loads((tmp_path / "all.json").read_text())
+    assert network["setting"]["backbone"] == "tiny"
+    assert set(parts["micro_batch"]) == {"8", "2", "1"}
+    assert min(*two["two_runs"]["alone"], *two["two_runs"]["both"]) > 0
+
+
+def test_on_a_card_the_networks_of_the_paper_are_measured():
+    networks = [config_of(Setting(**each, accelerator="cuda")) for each in settings_on("cuda")]
+    assert [one.backbone.name for one in networks][:3] == ["resnet18", "resnet50", "vit_b32"]
+    assert all(one.dataset.batch_size >= 32 for one in networks)
 
 
 @pytest.mark.parametrize(
