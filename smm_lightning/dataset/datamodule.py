@@ -204,7 +204,7 @@ class ImageDataModule(L.LightningDataModule):
         crop, side = self.augmentation, self.size + self.augmentation.margin
         train = [f"resized to {side} px"] + [f"random crop of {self.size} px"] * (crop.margin > 0)
         train += ["random flip"] * crop.flip
-        same = "" if len(train) == 1 else f"; tests: resized to {self.size} px"
+        same = "" if len(train) == 1 else f" (tests: resized to {self.size} px)"
         return f"{self.source.decoding.words}{', '.join(train)}{same}"
 
     @property
