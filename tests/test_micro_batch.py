@@ -139,6 +139,13 @@ def test_what_auto_tries_leaves_no_trace(composed, tmp_path):
     assert all(torch.equal(value, another[name]) for name, value in state.items())
 
 
+def test_where_nothing_is_trained_there_is_nothing_to_collect(composed):
+    words = (*SMALL, "method=none", "mapping=blm")
+    one, other = (train(composed(*words, f"micro_batch={size}")) for size in ("null", "auto"))
+    assert one["test/acc_last"] == other["test/acc_last"]
+    assert one["train/loss_last"] == pytest.approx(other["train/loss_last"], rel=1e-6)
+
+
 def test_where_not_one_image_fits_the_run_says_so(composed, monkeypatch):
     sizes_in_training(monkeypatch, most=0)
     with pytest.raises(UserError, match=r"micro_batch: one image is more than the memory"):

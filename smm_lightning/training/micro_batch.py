@@ -96,7 +96,7 @@ class _InParts(torch.autograd.Function):
                 step = asked.part(seen, targets)
                 scaled = asked.scale * step.loss
             wanted = [*([seen] if prompted.requires_grad else []), *weights]
-            found = torch.autograd.grad(scaled, wanted, allow_unused=True)
+            found = torch.autograd.grad(scaled, wanted, allow_unused=True) if wanted else ()
             gradients = [g if g is None else g / asked.scale for g in found]
             if prompted.requires_grad:
                 of_prompted.append(gradients.pop(0))
