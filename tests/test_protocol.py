@@ -355,6 +355,14 @@ def test_values_are_not_chosen_among_unlike_cards():
         report_of("x", runs, Layout(tried=("optimizer.lr",)))
 
 
+def test_one_epoch_and_several_are_settings_not_cards():
+    runs = [
+        made_run(HERE, made_up(seed=seed, card={**made_up()["card"], "selection": selection}))
+        for seed, selection in enumerate(("last epoch", "last epoch; best epoch by val"))
+    ]
+    assert unlike_cards(runs, Layout()) == {}
+
+
 def test_what_a_card_lacks_is_called_none():
     cards = [{"protocol": "strict", "shots": 16}, {"protocol": "strict"}]
     assert lines(cards) == ["protocol: strict", "differs: shots (16 / none)"]

@@ -7,7 +7,6 @@ a trained prompt.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from smm_lightning.run.identity import decisive_part
 from smm_lightning.text import in_a_line
 
 ProtocolName = Literal["strict", "published"]
@@ -18,7 +17,7 @@ CHOOSERS: Mapping[ProtocolName, Sequence[str]] = {
     "published": ("val", "test"),
 }
 # What must be equal for numbers to be averaged or compared: of several datasets, and of one.
-_OF_PROTOCOL = ("protocol", "test set", "selection", "stopped by", "limits", "shots", "draw")
+_OF_PROTOCOL = ("protocol", "test set", "stopped by", "limits", "shots", "draw")
 _COMPARABLE = (*_OF_PROTOCOL, "train images", "val images", "test images", "precision")
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
 _CHOICES = ("dataset", "method", "backbone", "mapping", "adapter", "recipe")
@@ -100,6 +99,8 @@ def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _stoppers(config: Mapping[str, Any]) -> list[str]:
     """What callbacks that act on the training decide by."""
+    from smm_lightning.run.identity import decisive_part  # OmegaConf, which prompt files do without
+
     acting = decisive_part(config).get("callbacks") or {}
     return [str(node["monitor"]) for node in acting.values() if node.get("monitor")]
 

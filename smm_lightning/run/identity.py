@@ -78,6 +78,8 @@ def identity(config: DictConfig) -> dict[str, Any]:
 
 def copied(config: DictConfig) -> DictConfig:
     """A whole configuration once more, in an eighth of the time of its own ``copy``."""
+    if "hydra" in config:  # whose classes do not always pickle
+        return config.copy()
     copy: DictConfig = pickle.loads(pickle.dumps(config, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - ours
     return copy
 
