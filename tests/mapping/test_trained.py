@@ -74,7 +74,7 @@ def test_more_target_classes_than_source_classes_are_fine_for_a_head():
 def test_a_head_without_a_prompt_is_logistic_regression(composed):
     """On digits, with scikit-learn's on the same features of the frozen network."""
     words = ("method=none", "mapping=fc", "optimizer.groups.mapping.lr=0.001", "epochs=20")
-    cfg = composed(*words, "backbone.image_size=64")
+    cfg = composed(*words, "backbone.image_size=64", "protocol=published")
     ours = train(cfg)["test/acc_last"]
     trained, features = TrainedRun(run_in(Path(cfg.paths.run))), {}
     for split in ("train", "test"):
