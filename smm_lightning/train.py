@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from smm_lightning.errors import problem
 from smm_lightning.files import at
 from smm_lightning.run import sweep
-from smm_lightning.run.card import asks_for_val, chooser, protocol_card
+from smm_lightning.run.card import asks_for, chooser, protocol_card
 from smm_lightning.run.config import CONF, print_config
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import errors_in_a_line
 from smm_lightning.run.job import further_rank, is_alone, run_job, run_once
-from smm_lightning.run.result import best_of, score, summarize
+from smm_lightning.run.result import best_of, summarize
 from smm_lightning.run.screen import kept_screen
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.run.signals import RunSignals
@@ -73,12 +73,10 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         if cfg.ckpt_path is not None and module.idle is not None:
             raise problem("ckpt_path", "nothing is trained here, so nothing can go on")
         if "val" not in data.evaluation_splits:
-            for field, number in asks_for_val(cfg).items():
+            deciding = ("objective", "callbacks") if sweep.searches() else ("callbacks",)
+            for field, number in asks_for("val", cfg, deciding).items():
                 hint = "Set dataset.val_fraction, or take a dataset that has a val split."
                 raise problem(field, "there is no val to measure it on", number, hint)
-        lacking = run.objective == "val/acc" and "val" not in data.evaluation_splits
-        if lacking and sweep.searches():
-            score(run.objective, {})  # says what is missing before the training, not after it
         if run.force and not further_rank() and not run.dry:
             run.folder.begin_anew()
         start = starting_point(run.folder.checkpoint, cfg.ckpt_path, run.epochs, anew=run.force)

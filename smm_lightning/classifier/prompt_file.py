@@ -20,9 +20,8 @@ from torch import Tensor
 from smm_lightning.dataset.batch import checked_names
 from smm_lightning.errors import Problems, one_line, problem
 from smm_lightning.files import write_atomically
-from smm_lightning.run.card import prompt_card
 from smm_lightning.run.checkpoint import read_checkpoint, require_schema
-from smm_lightning.run.result import read_result
+from smm_lightning.run.result import prompt_card, read_result
 from smm_lightning.text import parsed_json
 
 FORMAT = "smm-lightning prompt 8"

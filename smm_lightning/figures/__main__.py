@@ -24,7 +24,8 @@ from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
-from smm_lightning.report.runs import NAMES, Run, distinct, run_in, runs_below
+from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
+from smm_lightning.report.tables import differing
 from smm_lightning.run.card import comparable
 from smm_lightning.run.config import CONF
 from smm_lightning.run.result import FILE
@@ -117,7 +118,7 @@ def _numbers(text: str) -> list[int] | None:
 def groups_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs with one dataset, backbone, mapping, adapter and card, by names that tell them apart."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    names = distinct(name for run in runs for name in comparable(run.card))
+    names = differing([comparable(run.card) for run in runs])
     for run in runs:
         made = (run.card.get(name, "") for name in names)  # what was made in another way is apart
         groups[tuple(str(v) for v in (*map(run.value, _GROUPED), *made))].append(run)

@@ -217,7 +217,7 @@ def unlike_cards(runs: Sequence[Run], layout: Layout) -> dict[str, list[Any]]:
     """
     found: dict[str, list[Any]] = defaultdict(list)
     for alike in _grouped(runs, layout.compared):
-        for name in _differing([comparable(run.card) for run in alike]):
+        for name in differing([comparable(run.card) for run in alike]):
             found[name] += [run.card.get(name) for run in alike]
     return dict(found)
 
@@ -227,7 +227,7 @@ def _unlike(runs: Sequence[Run], layout: Layout) -> list[str]:
     names = [
         name
         for alike in _grouped(runs, layout.cell)
-        for name in _differing([run.protocol() for run in alike])
+        for name in differing([run.protocol() for run in alike])
     ]
     return distinct([*unlike_cards(runs, layout), *names])
 
@@ -240,8 +240,12 @@ def _grouped(runs: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> list
     return list(groups.values())
 
 
-def _differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names by which all of them are told apart, without what follows from these."""
+def differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names by which all of them are told apart, without what follows from these.
+
+    Args:
+        protocols: facts of runs, by name.
+    """
     kept: list[str] = []
     for name in distinct(name for protocol in protocols for name in protocol):
         by_kept = {tuple(one.get(n) for n in kept) for one in protocols}

@@ -4,7 +4,7 @@ A card holds texts and numbers by names, the same in ``result.json``, reports, d
 a trained prompt.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from smm_lightning.text import in_a_line
@@ -20,7 +20,6 @@ CHOOSERS: Mapping[ProtocolName, Sequence[str]] = {
 _OF_PROTOCOL = ("protocol", "test set", "stopped by", "limits", "shots", "draw")
 _COMPARABLE = (*_OF_PROTOCOL, "train images", "val images", "test images", "precision")
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
-_CHOICES = ("dataset", "method", "backbone", "mapping", "adapter", "recipe")
 _CHECKSUM = 16  # digits
 
 
@@ -73,28 +72,27 @@ def _watched(history: Sequence[Mapping[str, float]]) -> str:
     return f"watched after {'every epoch' if watched == len(history) else 'some epochs'}"
 
 
-def asks_for_test(config: Mapping[str, Any]) -> dict[str, str]:
-    """Fields of callbacks that name a number of the test, such as ``test/loss``."""
-    return {field: text for field, text in _texts(config) if text.startswith("test/")}
+def asks_for(split: str, config: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Fields that name a number of a split, such as ``test/loss``.
+
+    Args:
+        split: ``test``, ``val``.
+        config: composed and resolved.
+        names: of what decides something there, such as ``callbacks``.
+    """
+    texts = (text for name in names for text in _texts(name, config.get(name)))
+    return {field: text for field, text in texts if text.startswith(f"{split}/")}
 
 
-def asks_for_val(config: Mapping[str, Any]) -> dict[str, str]:
-    """Likewise of ``val``."""
-    return {field: text for field, text in _texts(config) if text.startswith("val/")}
-
-
-def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    def walk(field: str, node: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(node, Mapping):
-            for name, inner in node.items():
-                yield from walk(f"{field}.{name}", inner)
-        elif isinstance(node, list | tuple):
-            for inner in node:
-                yield from walk(field, inner)
-        elif isinstance(node, str):
-            yield field, node
-
-    yield from walk("callbacks", config.get("callbacks") or {})
+def _texts(field: str, node: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(node, str):
+        yield field, node
+    elif isinstance(node, Mapping):
+        for name, inner in node.items():
+            yield from _texts(f"{field}.{name}", inner)
+    elif isinstance(node, Sequence):
+        for inner in node:
+            yield from _texts(field, inner)
 
 
 def _stoppers(config: Mapping[str, Any]) -> list[str]:
@@ -176,22 +174,3 @@ def shown_value(value: Any) -> str:
     if value is None:
         return "none"
     return in_a_line(f"{value:.4g}" if isinstance(value, float) else value)
-
-
-def prompt_card(result: Mapping[str, Any]) -> Card:
-    """How a prompt was trained and how good it is, for people who get it alone.
-
-    Args:
-        result: of its run.
-    """
-    config = result["config"]
-    choices = {name: (config.get(name) or {}).get("name") for name in _CHOICES}
-    card = {
-        **choices,
-        "test accuracy": result["test/acc_last"],
-        "weights": "of the last epoch",
-        "epochs": len(result["history"]),
-        "seed": result["seed"],
-        **result["card"],
-    }
-    return {name: value for name, value in card.items() if value is not None}

@@ -20,6 +20,7 @@ from smm_lightning.text import in_a_line
 STATES = ("done", "running", "interrupted", "failed", "killed", "pending")
 STATE = "state.json"
 LOCK = ".lock"
+MICRO_BATCH = "micro_batch.json"  # what micro_batch=auto found
 _PATIENCE_S = 10  # readers of a killed run notice within five seconds, and hold its lock until then
 # What a run leaves that never began.
 NEVER_BEGAN = {".hydra", "train.log", STATE, LOCK}
@@ -112,7 +113,7 @@ class RunFolder:
 
     def begin_anew(self) -> None:
         """Forget what an earlier run left: the result first, so that no other weights carry it."""
-        for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv", "micro_batch.json"):
+        for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv", MICRO_BATCH):
             (self.path / name).unlink(missing_ok=True)
 
     def note(self, state: str, reason: str) -> None:

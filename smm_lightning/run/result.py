@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from smm_lightning.errors import UserError, problem
 from smm_lightning.files import read_json, write_atomically
 from smm_lightning.ranges import Seed
-from smm_lightning.run.card import CHOOSERS
+from smm_lightning.run.card import CHOOSERS, Card
 from smm_lightning.run.declared import Name
 
 FILE = "result.json"
@@ -35,6 +35,7 @@ _Cost = Literal["time/epoch_s", "time/step_s", "time/training_s", "params/traina
 Objective = _Accuracy | _Loss | _Cost
 # Numbers of a run are named so; those without a value are null.
 _NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
+_CHOICES = ("dataset", "method", "backbone", "mapping", "adapter", "recipe")
 _PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
@@ -245,6 +246,25 @@ def epochs_of(result: Mapping[str, Any]) -> int:
     """How many epochs were trained, which may be fewer than were asked for."""
     history = result.get("history")
     return int(history[-1]["epoch"]) + 1 if history else int(result["epochs"])
+
+
+def prompt_card(result: Mapping[str, Any]) -> Card:
+    """How a prompt was trained and how good it is, for people who get it alone.
+
+    Args:
+        result: of its run.
+    """
+    config = result["config"]
+    choices = {name: (config.get(name) or {}).get("name") for name in _CHOICES}
+    card = {
+        **choices,
+        "test accuracy": result["test/acc_last"],
+        "weights": "of the last epoch",
+        "epochs": epochs_of(result),
+        "seed": result["seed"],
+        **result["card"],
+    }
+    return {name: value for name, value in card.items() if value is not None}
 
 
 def score(objective: Objective, result: dict[str, Any]) -> float:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.errors import Problems
 from smm_lightning.ranges import Count, Seed
-from smm_lightning.run.card import CHOOSERS, ProtocolName, asks_for_test
+from smm_lightning.run.card import CHOOSERS, ProtocolName, asks_for
 from smm_lightning.run.declared import Name, check_node, check_values
 from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.run.result import Objective
@@ -163,12 +163,10 @@ def _check_choosers(plain: Mapping[str, Any], problems: Problems) -> None:
     name: Any = protocol.get("name") if isinstance(protocol, Mapping) else None
     if "test" in CHOOSERS.get(name, ("test",)):  # an unknown one is said elsewhere
         return
-    deciding = {"objective": str(plain.get("objective")), **asks_for_test(plain)}
-    for field_, number in deciding.items():
-        if number.startswith("test/"):
-            what = f"the test decides nothing under protocol={name}"
-            hint = f"Use {_OF_VAL.get(number, 'val/acc')}, or protocol=published."
-            problems.add(field_, what, number, hint)
+    for field_, number in asks_for("test", plain, ("objective", "callbacks")).items():
+        what = f"the test decides nothing under protocol={name}"
+        hint = f"Use {_OF_VAL.get(number, 'val/acc')}, or protocol=published."
+        problems.add(field_, what, number, hint)
 
 
 def _without_echoes(lines: list[str], raw: Mapping[str, Any]) -> list[str]:

@@ -18,10 +18,10 @@ from smm_lightning.classifier import ReprogrammedClassifier
 from smm_lightning.errors import problem
 from smm_lightning.files import read_json, write_atomically
 from smm_lightning.ranges import Count
+from smm_lightning.run.folder import MICRO_BATCH
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MicroBatchSize = Count | Literal["auto"]
-FILE = "micro_batch.json"
 
 
 class Step(NamedTuple):
@@ -129,7 +129,7 @@ class MicroBatches:
 
     def __init__(self, size: MicroBatchSize | None = None, folder: Path | None = None) -> None:
         self.size = size
-        self._file = None if folder is None else folder / FILE
+        self._file = None if folder is None else folder / MICRO_BATCH
 
     @property
     def active(self) -> bool:
