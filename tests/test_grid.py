@@ -15,7 +15,7 @@ from smm_lightning.report.__main__ import grid_of
 from smm_lightning.report.tables import tables_of
 from smm_lightning.run.folder import State
 from smm_lightning.run.grid import CONF, expand, paper_grids
-from smm_lightning.run.identity import run_name
+from smm_lightning.run.identity import run_key, run_name
 from smm_lightning.run.status import print_grids, print_states
 from smm_lightning.training.assembly import build
 
@@ -134,6 +134,15 @@ def test_every_run_of_table_1_follows_the_paper(expanded):
         assert config.dataset.use_val is False
         assert config.mapping.name == "ilm"
         assert config.backbone.name == "resnet50"
+
+
+@pytest.mark.parametrize("name", ["part", "part-${seed}", "${oc.select:vars.name,${seed}}"])
+def test_keys_of_a_grid_are_those_of_its_runs(name):
+    """Runs that differ in the seed share the work of their keys, where nothing is made of it."""
+    words = ["dataset=digits,eurosat_subset", "method=full,smm", "seed=0,1,7"]
+    jobs = expand("small_table1", [*words, f"dataset.name='{name}'"])
+    assert len({job.run.key for job in jobs}) == 12
+    assert all(job.run.key == run_key(job.config) for job in jobs)
 
 
 def test_an_override_narrows_an_axis():

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,9 @@ from smm_lightning.classifier.prompt_file import (
 from smm_lightning.dataset import Decoding
 from smm_lightning.errors import UserError
 from smm_lightning.inference import export
-from smm_lightning.inference.model import load_model
+from smm_lightning.inference.model import Model, load_model
 from smm_lightning.inference.options import device_of
-from smm_lightning.inference.predict import _one_tensor, files_of, predictions, rendered
+from smm_lightning.inference.predict import files_of, predictions, rendered
 from tests.hostile import answer_of
 from tests.programs import run_verb
 from tests.test_train import ROOT, SMALL
@@ -226,8 +227,14 @@ def test_predictions_of_files(trained, tmp_path):
     expected = module(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255).softmax(1)
     assert first[0]["confidence"] == pytest.approx(expected.max().item(), abs=1e-5)
     assert first[0]["class"] == str(expected.argmax().item())
-    workers = list(predictions(model, paths, batch_size=2, workers=2, top=3))
-    assert [row.get("error") for row in workers] == [row.get("error") for row in rows]
+    for workers in (1, 3):
+        again = list(predictions(model, paths, batch_size=2, workers=workers, top=3))
+        assert [row.get("error") for row in again] == [row.get("error") for row in rows]
+        pairs = zip(again[:4], rows, strict=False)
+        assert all(
+            one["classes"][0]["confidence"] == pytest.approx(other["classes"][0]["confidence"])
+            for one, other in pairs
+        )
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)
@@ -260,13 +267,44 @@ def test_predictions_keep_the_order_of_their_input(trained, tmp_path, monkeypatc
     assert "no image files there (got '-')" in capsys.readouterr().err
 
 
-def test_a_worker_hands_over_one_tensor_a_batch():
-    """Each is an open file; a batch of a thousand images would need a thousand."""
-    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    images, reasons = _one_tensor([(7, image), (8, "is broken."), (9, image + 1)])
-    assert torch.equal(images, torch.stack([image, image + 1]))
-    assert reasons == [(7, ""), (8, "is broken."), (9, "")]
-    assert _one_tensor([(0, "is broken.")])[0].shape == (0,)
+def test_predictions_keep_order_and_do_not_read_all_files_ahead(tmp_path):
+    """Batches end in another order, a reader may stop early, and threads are as before."""
+    write_image(tmp_path / "a.png", size=(4, 4))
+    seen, threads = [], torch.get_num_threads()
+
+    def logits(images):
+        seen.append(len(images))
+        time.sleep(0.02 * (len(seen) % 3))
+        return torch.zeros(len(images), 2)
+
+    model = Model(logits, 4, ["a", "b"], Decoding())
+    paths = [tmp_path / name for number in range(40) for name in ("a.png", f"{number}.png")]
+    rows = predictions(model, paths, batch_size=2, workers=3)
+    begun = [next(rows)["file"] for _ in range(6)]
+    assert begun == [str(path) for path in paths[:6]]
+    assert len(seen) < 20
+    rows.close()
+    assert torch.get_num_threads() == threads
+    assert len(list(predictions(model, paths, batch_size=2, workers=3))) == 80
+
+
+def test_batches_go_to_a_gpu_one_at_a_time(tmp_path):
+    inside, most = [], []
+
+    def logits(images):
+        inside.append(0)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return torch.zeros(len(images), 2)
+
+    write_image(tmp_path / "a.png", size=(4, 4))
+    paths = [tmp_path / "a.png"] * 12
+    for device, expected in (("cpu", True), ("meta", False)):
+        most.clear()
+        model = Model(logits, 4, ["a", "b"], Decoding(), torch.device(device))
+        list(predictions(model, paths, batch_size=1, workers=4))
+        assert (max(most) > 1) is expected
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)

@@ -12,9 +12,8 @@ import torch
 
 from smm_lightning.benchmark.measure import middle, seconds_a_call
 from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
-from smm_lightning.dataset import Decoding
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
-from smm_lightning.inference.model import Model
+from smm_lightning.inference.model import load_model
 from smm_lightning.inference.options import device_of
 from smm_lightning.inference.predict import files_of, predictions
 
@@ -27,8 +26,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a run, checkpoint, or .safetensors")
     parser.add_argument("images", type=Path, nargs="+", help="files, or folders of them")
     parser.add_argument("--files", type=int, default=2000, help="at most so many (2000)")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--precision", default="32-true")
@@ -40,7 +39,8 @@ def main() -> None:
     for _ in range(options.repetitions):
         for name, images_per_s in measure(options, paths).items():
             speeds.setdefault(name, []).append(images_per_s)
-    print(f"{options.precision}, batch {options.batch}, {options.workers} workers")
+    workers = "default" if options.workers is None else options.workers
+    print(f"{options.precision}, batch {options.batch}, workers: {workers}")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {len(paths)} files")
     print("\n| forward | images/s |\n|---|---|")
     for name, values in speeds.items():
@@ -55,26 +55,23 @@ def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
         paths: of the image files.
     """
     device = device_of(options.device)
-    prompt = read_prompt(options.run)
-    classifier = ReprogrammedClassifier.from_prompt(prompt).to(device)
+    model = load_model(options.run, device, precision=options.precision)
+    classifier = ReprogrammedClassifier.from_prompt(read_prompt(options.run)).to(device)
     half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.body))
     side = classifier.input_transform.image_size
     inputs = torch.rand(options.batch, 3, side, side, device=device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     images = torch.rand(options.batch, 3, *2 * [classifier.input_size], device=device)
-    decoding = Decoding(**prompt.parts["decoding"])
-    size, names = classifier.input_size, classifier.class_names
-    model = Model(classifier.eval(), size, names, decoding)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, half, enabled=half is not None),
     ):
         alone = seconds_a_call(lambda: classifier.backbone(inputs), options.steps, device)
-        whole = seconds_a_call(lambda: classifier.probabilities(images), options.steps, device)
-        start = time.perf_counter()
-        rows = predictions(model, paths, batch_size=options.batch, workers=options.workers)
-        count = sum("classes" in row for row in rows)
-        seconds = time.perf_counter() - start
+    whole = seconds_a_call(lambda: model.confidences(images), options.steps, device)
+    start = time.perf_counter()
+    rows = predictions(model, paths, batch_size=options.batch, workers=options.workers)
+    count = sum("classes" in row for row in rows)
+    seconds = time.perf_counter() - start
     return {
         "frozen network alone": options.batch / alone,
         "with prompt and mapping": options.batch / whole,

@@ -12,6 +12,7 @@ from smm_lightning.dataset.decoding import Decoding
 from smm_lightning.device import AUTOCAST, precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.inference.export_file import load_onnx, load_torch
+from smm_lightning.method import use_kernel
 from smm_lightning.run.declared import check_values
 
 PRECISIONS = ("32-true", "auto", *AUTOCAST)
@@ -25,6 +26,7 @@ class Model:
         input_size: side of the images, in pixels.
         class_names: of the T classes.
         decoding: from image files to RGB, as in training.
+        device: that computes.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class Model:
         input_size: int,
         class_names: list[str],
         decoding: Decoding,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - a value
     ) -> None:
         self.logits = logits
         self.input_size = input_size
         self.class_names = class_names
         self.decoding = decoding
+        self.device = device
 
     def confidences(self, images: Tensor) -> Tensor:
         """Images as for ``logits`` to (B, T), rows of sum 1."""
@@ -69,10 +73,12 @@ def load_model(
         logits, facts = load_torch(path, device) if path.suffix == ".pt2" else load_onnx(path)
         decoding = _decoding(path, facts["decoding"])
         size, names = facts["input_size"], facts["class_names"]
-        return Model(logits, size, names, decoding)
+        where = device if path.suffix == ".pt2" else torch.device("cpu")
+        return Model(logits, size, names, decoding, where)
     prompt = read_prompt(path)
     classifier = ReprogrammedClassifier.from_prompt(prompt, weights=weights, trust=trust).to(device)
     half = AUTOCAST.get(precision_for(precision, device, classifier.backbone.body))
+    use_kernel(classifier, fast=True)
 
     @torch.inference_mode()
     def answers(images: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def load_model(
         return target
 
     decoding = _decoding(path, prompt.parts["decoding"])
-    return Model(answers, classifier.input_size, classifier.class_names, decoding)
+    return Model(answers, classifier.input_size, classifier.class_names, decoding, device)
 
 
 def _decoding(path: Path, arguments: Mapping[str, Any]) -> Decoding:

@@ -13,10 +13,15 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +29,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from smm_lightning.dataset.decoding import Decoding, decoded
+from smm_lightning.dataset.decoding import decoded
 from smm_lightning.dataset.image_files import BROKEN_LINK, CLOSED, ImagePaths, Walker
 from smm_lightning.device import keep_freed_memory
 from smm_lightning.errors import UserError, problem
@@ -35,53 +39,19 @@ from smm_lightning.inference.model import PRECISIONS, Model, load_model
 from smm_lightning.inference.options import add_options, device_of
 
 Row = dict[str, Any]
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 _FORMATS = ("table", "csv", "json")
-
-
-class ImageFiles(Dataset[tuple[int, Tensor | str]]):
-    """Files as (number, uint8 (3, size, size)), or (number, why it cannot be read).
-
-    As in the tests of training: RGB, then PIL's bilinear resizing to a square.
-
-    Args:
-        paths: of the files.
-        size: side, in pixels.
-        decoding: from files to RGB.
-    """
-
-    def __init__(self, paths: Sequence[Path], size: int, decoding: Decoding) -> None:
-        self.paths = paths
-        self.size = size
-        self.decoding = decoding
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
-        try:
-            image = decoded(self.paths[number], str(self.paths[number]), self.decoding)
-        except UserError as error:
-            return number, error.problems[0]
-        pixels = np.array(image.resize((self.size, self.size), Image.Resampling.BILINEAR))
-        return number, torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _one_tensor(
-    batch: Sequence[tuple[int, Tensor | str]],
-) -> tuple[Tensor, list[tuple[int, str]]]:
-    """Images (B', 3, s, s), and for each file its number and why it is not among them.
-
-    A worker hands over every tensor by an open file, of which there may be few.
-    """
-    images = [content for _, content in batch if isinstance(content, Tensor)]
-    reasons = [
-        (number, "" if isinstance(content, Tensor) else content) for number, content in batch
-    ]
-    return (torch.stack(images) if images else torch.empty(0)), reasons
+_MOST_WORKERS = 8  # each holds a batch
 
 
 def predictions(
-    model: Model, paths: Sequence[Path], *, batch_size: int = 64, workers: int = 0, top: int = 1
+    model: Model,
+    paths: Sequence[Path],
+    *,
+    batch_size: int = 32,
+    workers: int | None = None,
+    top: int = 1,
 ) -> Iterator[Row]:
     """A row for each file, in order: ``file`` and ``classes`` with confidences, or ``error``.
 
@@ -89,23 +59,74 @@ def predictions(
         model: that classifies.
         paths: of images in any format that PIL reads.
         batch_size: images a step.
-        workers: processes that decode; 0 decodes in this one.
+        workers: threads, each of which decodes and classifies batches of its own; ``None``: by the
+            CPUs.
         top: how many classes, the likeliest first.
     """
-    files = ImageFiles(paths, model.input_size, model.decoding)
-    loader = DataLoader(files, batch_size, num_workers=workers, collate_fn=_one_tensor)
-    for images, reasons in loader:
-        answers = model.confidences(images.float() / 255) if len(images) else images
-        confidences: Iterator[Tensor] = iter(answers)
-        for number, reason in reasons:
-            row: Row = {"file": str(paths[number])}
-            if reason:
-                yield {**row, "error": reason}
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    # One at a time on a GPU: what the others do meanwhile is to decode.
+    alone = nullcontext() if model.device.type == "cpu" else Lock()
+    for answers in _in_order(partial(_answers, model, alone=alone), batches, workers):
+        for path, answer in answers:
+            row: Row = {"file": str(path)}
+            if isinstance(answer, str):
+                yield {**row, "error": answer}
                 continue
-            values, indices = next(confidences).topk(min(top, len(model.class_names)))
+            values, indices = answer.topk(min(top, len(model.class_names)))
             names = [model.class_names[index] for index in indices.tolist()]
             pairs = zip(names, values.tolist(), strict=True)
             yield {**row, "classes": [{"class": n, "confidence": v} for n, v in pairs]}
+
+
+def _in_order(
+    function: Callable[[Given], Answer], items: Sequence[Given], workers: int | None
+) -> Iterator[Answer]:
+    """Answers in the order of the items, few of which are ahead of the reader.
+
+    Threads with a CPU each neither wait for one another nor for a file.
+    """
+    threads = torch.get_num_threads()
+    count = max(1, min(workers or min(threads, _MOST_WORKERS), len(items)))
+    of_each = max(1, threads // count)
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(of_each,))
+    ahead: deque[Future[Answer]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > 2 * count:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # of threads to come
+
+
+def _answers(
+    model: Model, paths: Sequence[Path], *, alone: AbstractContextManager[Any]
+) -> list[tuple[Path, Tensor | str]]:
+    """For each file its confidences (T,), or why it cannot be read."""
+    contents = [_pixels(path, model) for path in paths]
+    images = [content for content in contents if isinstance(content, Tensor)]
+    confidences: Iterator[Tensor] = iter(())
+    if images:
+        with alone:
+            confidences = iter(model.confidences(torch.stack(images).float() / 255).cpu())
+    answers = (c if isinstance(c, str) else next(confidences) for c in contents)
+    return list(zip(paths, answers, strict=True))
+
+
+def _pixels(path: Path, model: Model) -> Tensor | str:
+    """uint8 (3, size, size) as in the tests of training, or why the file cannot be read.
+
+    RGB, then PIL's bilinear resizing to a square.
+    """
+    try:
+        image = decoded(path, str(path), model.decoding)
+    except UserError as error:
+        return error.problems[0]
+    pixels = np.array(image.resize(2 * (model.input_size,), Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def files_of(places: Sequence[Path]) -> ImagePaths:
@@ -203,13 +224,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--format", choices=_FORMATS, default="table")
     parser.add_argument("--output", type=Path, help="write there instead of on the screen")
     parser.add_argument("--top", type=int, default=1, help="classes an image (default 1)")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, help="threads, a batch each (default: by the CPUs)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
     parser.add_argument("--precision", choices=PRECISIONS, default="32-true")
     add_options(parser)
     options = parser.parse_args()
-    for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
-        if (value := getattr(options, name)) < least:
+    for name, least in (("top", 1), ("batch_size", 1), ("workers", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
             raise problem(f"--{name.replace('_', '-')}", f"must be at least {least}", value)
     return options

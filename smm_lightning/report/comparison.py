@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from smm_lightning.report.tables import Table
 
@@ -81,5 +81,5 @@ def _interval(values: "pd.Series[float]") -> tuple[float, float] | None:
     if len(values) <= 1:
         return None
     mean, error = float(values.mean()), float(values.std()) / len(values) ** 0.5
-    half = float(t.ppf((1 + _LEVEL) / 2, len(values) - 1)) * error
+    half = float(stdtrit(len(values) - 1, (1 + _LEVEL) / 2)) * error
     return mean - half, mean + half

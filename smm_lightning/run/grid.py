@@ -4,7 +4,8 @@ Imports no torch: a status or a report must answer at once.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from smm_lightning.files import at
 from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
-from smm_lightning.run.identity import copied, run_key, run_name
+from smm_lightning.run.identity import RunKeys, copied, run_name
 from smm_lightning.run.recorded import Tables
 
 ALL_TABLES = "all_tables"  # stands for all grids of the paper
@@ -110,7 +111,7 @@ def decisive(overrides: Sequence[str]) -> list[str]:
 def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> Iterator[Job]:
     """Compose once for every choice of a group; plain values are set on copies, which is faster."""
     groups = {str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()}
-    composed = Composed(axes & groups, config_dir)
+    composed, keys = Composed(axes & groups, config_dir, combinations), RunKeys()
     for combination in combinations:
         plain = [o for o in _parsed(combination) if _is_plain(o, axes, groups)]
         set_later = {override.input_line for override in plain}
@@ -118,24 +119,32 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
         for override in plain:
             OmegaConf.update(config, override.key_or_group, override.value())
         swept = tuple(a for a in combination if a.partition("=")[0] in axes)
-        yield Job(swept, config, _folder_of(config))
+        shared = tuple(a for a in combination if not a.startswith("seed="))
+        yield Job(swept, config, _folder_of(config, keys.key(config, shared)))
 
 
 class Composed:
     """Configurations by their words, of which those that differ in groups alone share their work.
 
-    A choice whose files write into their own group alone changes that node and nothing else: it is
-    composed once, and not again for every choice of the other groups.
+    A choice whose files write into their own group alone changes that node and nothing else. So the
+    second choices of all groups are composed together, and so on.
 
     Args:
         axes: groups that are swept over.
         config_dir: the folder ``conf``.
+        combinations: the words of all jobs.
     """
 
-    def __init__(self, axes: set[str], config_dir: Path) -> None:
+    def __init__(
+        self, axes: set[str], config_dir: Path, combinations: Iterable[Sequence[str]]
+    ) -> None:
         self.axes = axes
         self.config_dir = config_dir
-        self._first: dict[str, str] = {}  # the first word of each axis
+        self._choices: dict[str, list[str]] = defaultdict(list)  # words of what stays in its node
+        for word in dict.fromkeys(word for words in combinations for word in words):
+            group, _, choice = word.partition("=")
+            if group in axes and self._is_apart(group, choice):
+                self._choices[group].append(word)
         self._known = cache(self._put_together)
         self._composed = cache(lambda words: compose("train", list(words)))
 
@@ -144,22 +153,20 @@ class Composed:
         return self._known(words)
 
     def _put_together(self, words: tuple[str, ...]) -> DictConfig:
-        apart = {}
-        base = []
+        config = copied(self._of_choices(words, 0))
         for word in words:
-            group, _, choice = word.partition("=")
-            if group in self.axes and self._is_apart(group, choice):
-                apart[group] = word
-                base.append(self._first.setdefault(group, word))
-            else:
-                base.append(word)
-        config = self._composed(tuple(base))
-        for group, word in apart.items():
-            if word != self._first[group]:
-                others = tuple(word if one == self._first[group] else one for one in base)
-                config = copied(config)
-                config[group] = self._composed(others)[group]
+            group = word.partition("=")[0]
+            if word in self._choices[group] and (number := self._choices[group].index(word)):
+                config[group] = self._of_choices(words, number)[group]
         return config
+
+    def _of_choices(self, words: tuple[str, ...], number: int) -> DictConfig:
+        """With this choice, or the last one, of every group that stays in its node."""
+        changed = []
+        for word in words:
+            choices = self._choices[word.partition("=")[0]]
+            changed.append(choices[min(number, len(choices) - 1)] if word in choices else word)
+        return self._composed(tuple(changed))
 
     def _is_apart(self, group: str, choice: str) -> bool:
         """Whether the file of a choice, and those that it names as defaults, stay in their node."""
@@ -172,9 +179,8 @@ class Composed:
         return plain and all(n == "_self_" or self._is_apart(group, n) for n in defaults)
 
 
-def _folder_of(config: DictConfig) -> RunFolder:
-    """Where a job lies; its name is made once, because resolving a configuration takes long."""
-    key = run_key(config)
+def _folder_of(config: DictConfig, key: str) -> RunFolder:
+    """Where a job lies; its name is made of its key, because resolving takes long."""
     paths = cast("dict[str, Any]", OmegaConf.to_container(config.paths, resolve=False))
     if _NAME not in str(paths["run"]):
         return RunFolder(at(config.paths.run), key)

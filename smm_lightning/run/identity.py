@@ -7,7 +7,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -44,6 +44,7 @@ _COUNTED = tuple(
     for name in ("OneToOneMapping", "RandomMapping", "BayesianMapping")
 )
 _STRICT = "strict"
+_MARK = "<the seed of a run>"
 _NO_ADAPTER = "smm_lightning.backbone.NoAdapter"
 # Callbacks that watch a training and leave it as it is; every other one takes part in the result.
 _WATCHING = {
@@ -86,8 +87,50 @@ def copied(config: DictConfig) -> DictConfig:
 
 def run_key(config: DictConfig) -> str:
     """Eight characters that are the same for the same :func:`identity`."""
-    text = json.dumps(identity(config), sort_keys=True, default=str)
+    return _key(_text(config))
+
+
+def _text(config: DictConfig) -> str:
+    return json.dumps(identity(config), sort_keys=True, default=str)
+
+
+def _key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class RunKeys:
+    """:func:`run_key` of many configurations, of which those that differ in the seed share work.
+
+    Resolving a configuration takes most of the time of a report. What follows the seed is the seed
+    itself, so the text of a key is made with a mark in its place.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[Hashable, str | None] = {}
+
+    def key(self, config: DictConfig, shared: Hashable) -> str:
+        """The same as :func:`run_key`.
+
+        Args:
+            config: composed.
+            shared: equal for configurations that differ in ``seed`` alone.
+        """
+        if shared not in self._texts:
+            self._texts[shared] = self._marked(config)
+        text = self._texts[shared]
+        if text is None:
+            return run_key(config)
+        return _key(text.replace(json.dumps(_MARK), json.dumps(config.seed)))
+
+    def _marked(self, config: DictConfig) -> str | None:
+        """``None`` where something is made of the seed."""
+        raw = OmegaConf.to_container(config, resolve=False)
+        of_seed = re.findall(r'"[^"]*\$\{[^"]*seed[^"]*"', json.dumps(raw, default=str))
+        if not all(re.fullmatch(r'"\$\{[\w.]*seed\}"', text) for text in of_seed):
+            return None
+        marked = copied(config)
+        marked.seed = _MARK
+        return _text(marked)
 
 
 def run_name(config: DictConfig, key: str | None = None) -> str:
