@@ -1,9 +1,11 @@
 """The numbers that the paper prints."""
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from smm_lightning.report.runs import Run, distinct
@@ -60,23 +62,34 @@ def setting_fields(table: str) -> list[str]:
     return distinct(item.partition("=")[0] for words in settings for item in words)
 
 
-def printed(table: str, run: Run, metric: str, *, average: bool = False) -> Printed | None:
+def printed(
+    table: str,
+    run: Run,
+    metric: str,
+    names: Mapping[str, str] = MappingProxyType({}),
+    *,
+    average: bool = False,
+) -> Printed | None:
     """The paper's number for a run, or ``None`` where it prints none.
 
     Args:
         table: such as ``table1``.
         run: whose names and settings are looked up.
         metric: of ours.
+        names: of ours to the paper's, for numbers of something else.
         average: the printed average over the datasets instead.
     """
-    dataset = "average" if average else run.value("dataset.name")
+
+    def name(group: str) -> Any:
+        ours = run.value(f"{group}.name")
+        return names.get(ours, ours)
+
+    dataset = "average" if average else name("dataset")
     for row in rows_of(table):
         if (
             row["metric"] == _PRINTED.get(metric)
             and row["dataset"] in ("", dataset)
-            and row["backbone"] in ("", run.value("backbone.name"))
-            and row["method"] in ("", run.value("method.name"))
-            and row["mapping"] in ("", run.value("mapping.name"))
+            and all(row[group] in ("", name(group)) for group in ("backbone", "method", "mapping"))
             and all(_agrees(item, run) for item in row["setting"].split())
         ):
             return Printed(float(row["mean"]), float(row["std"]) if row["std"] else None)

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -66,6 +66,8 @@ class Layout:
         columns: likewise a column.
         metrics: a table for each.
         paper: the paper's table with the same cells, such as ``table1``.
+        paper_names: names of ours to those of the paper, where its numbers are of other networks or
+            other images; they then stand beside ours without differences.
         tried: fields of which every cell takes the values with the highest accuracy on ``val``.
         beside: another grid whose tables follow: its name, and overrides.
     """
@@ -74,17 +76,18 @@ class Layout:
     columns: tuple[str, ...] = ("method.name",)
     metrics: tuple[str, ...] = ("test/acc_last", *_BEST)
     paper: str | None = None
+    paper_names: Mapping[str, str] = field(default_factory=dict)
     tried: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, node: dict[str, Any] | None) -> "Layout":
-        """From the configuration; what it leaves out stays as it is here.
+        """From the configuration; what it leaves out, or is null, stays as it is here.
 
         Raises:
             UserError: If it has another field.
         """
-        given = dict(node or {})
+        given = {name: value for name, value in (node or {}).items() if value is not None}
         for name in given.keys() - cls.__dataclass_fields__.keys():
             raise problem(
                 "report", "no such field", name, did_you_mean(name, cls.__dataclass_fields__)
@@ -130,6 +133,7 @@ class Table:
         of_datasets: whether every row is another dataset.
         unlike: settings or data that differ between rows or columns of the same name.
         mixed: of the cards, what differs between rows, over which then nothing is averaged.
+        paper_names: see :class:`Layout`.
         card: how its numbers were made, in lines.
     """
 
@@ -144,6 +148,7 @@ class Table:
     of_datasets: bool
     unlike: Sequence[str]
     mixed: Sequence[str]
+    paper_names: Mapping[str, str]
     card: Sequence[str]
 
     @property
@@ -282,7 +287,7 @@ def _table(
         missing=("missing", "sum"),
         run=("run", "first"),
     )
-    numbers = [_printed(layout.paper, run, metric) for run in cells["run"]]
+    numbers = [_printed(layout, run, metric) for run in cells["run"]]
     cells[["paper", "paper_std"]] = numbers
     means = cells["mean"].unstack("column", sort=False).dropna()
     # Where a dataset has several rows, because its runs differ, an average would count it twice.
@@ -294,7 +299,7 @@ def _table(
         means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
     averages = {
-        column: (means[column].mean(), _printed(layout.paper, run, metric, average=True)[0])
+        column: (means[column].mean(), _printed(layout, run, metric, average=True)[0])
         for column in distinct(cells.index.get_level_values("column"))
         if (run := dict(firsts).get(column)) is not None
     }
@@ -313,14 +318,18 @@ def _table(
         of_datasets,
         apart,
         mixed,
+        layout.paper_names,
         card_lines(cards),
     )
 
 
 def _printed(
-    paper: str | None, run: Run, metric: Metric, *, average: bool = False
+    layout: Layout, run: Run, metric: Metric, *, average: bool = False
 ) -> tuple[float, float]:
-    """The paper's mean and standard deviation; NaN where it prints none."""
-    number = printed(paper, run, metric.name, average=average) if paper else None
+    """The paper's mean and standard deviation; NaN where it prints none, or of other datasets."""
+    paper, names = layout.paper, layout.paper_names
+    if paper is None or (average and names):
+        return math.nan, math.nan
+    number = printed(paper, run, metric.name, names, average=average)
     std = None if number is None else number.std
     return (math.nan if number is None else number.mean), (math.nan if std is None else std)

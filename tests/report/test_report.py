@@ -225,6 +225,24 @@ def test_the_papers_numbers_stand_beside_ours():
     assert "| average | 75.0 (paper 46.9, +28.1) |" in text or "paper 46.8" in text
 
 
+def test_numbers_of_another_network_stand_beside_without_differences(tmp_path):
+    names = {"small": "resnet18", "cifar10_part": "cifar10", "gtsrb_part": "gtsrb"}
+    layout = Layout(metrics=("test/acc_last",), paper="table1", paper_names=names)
+    results = [
+        result(dataset, method, accuracy=0.4, config__backbone__name="small")
+        for dataset in ("cifar10_part", "gtsrb_part", "digits")
+        for method in ("full", "smm")
+    ]
+    report = report_of("x", [run(tmp_path, content) for content in results], layout)
+    text = markdown(report)
+    assert "| cifar10_part | **40.0** (paper 68.9 ± 0.4) | **40.0** (paper 72.8 ± 0.7) |" in text
+    assert "| digits | **40.0** | **40.0** |" in text
+    assert "| average | **40.0** | **40.0** |" in text
+    assert "numbers are of resnet18, cifar10, gtsrb: another network and other images." in text
+    (first, *_) = csv.DictReader(as_csv(report).splitlines())
+    assert (first["paper"], first["difference"]) == ("68.9", "")
+
+
 def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
     """From tables.csv as it came; Tables 13 and 14 need methods that do not exist yet."""
     with (Path(__file__).parents[2] / "smm_lightning/report/paper.csv").open() as file:
