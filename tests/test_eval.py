@@ -204,6 +204,7 @@ def test_fields_of_a_dataset_change_the_runs_own(run, of_colours, tmp_path):
     folder, _ = run
     own = measured(tmp_path, folder)
     other = measured(tmp_path, folder, "dataset.batch_size=3")
+    assert other.keys() == own.keys()
     for name, value in own.items():  # sums of other batches are rounded otherwise
         assert other[name] == (pytest.approx(value, abs=1e-6) if type(value) is float else value)
     few = measured(tmp_path, folder, "dataset.test_images=6")

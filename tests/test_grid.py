@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from smm_lightning.errors import UserError
 from smm_lightning.report.__main__ import grid_of
 from smm_lightning.report.tables import tables_of
+from smm_lightning.run import identity
 from smm_lightning.run.folder import State
 from smm_lightning.run.grid import CONF, expand, paper_grids
 from smm_lightning.run.identity import run_key, run_name
@@ -136,13 +137,46 @@ def test_every_run_of_table_1_follows_the_paper(expanded):
         assert config.backbone.name == "resnet50"
 
 
-@pytest.mark.parametrize("name", ["part", "part-${seed}", "${oc.select:vars.name,${seed}}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part",
+        "part-${seed}",
+        "part-${vars.x}",
+        "part-${dataset.seed}",
+        "${oc.select:vars.${seed},part}",
+        "${oc.decode:part${vars.x}}",
+    ],
+)
 def test_keys_of_a_grid_are_those_of_its_runs(name):
     """Runs that differ in the seed share the work of their keys, where nothing is made of it."""
-    words = ["dataset=digits,eurosat_subset", "method=full,smm", "seed=0,1,7"]
+    words = ["dataset=digits,eurosat_subset", "method=full,smm", "seed=0,1,7", "+vars.x='${seed}'"]
     jobs = expand("small_table1", [*words, f"dataset.name='{name}'"])
     assert len({job.run.key for job in jobs}) == 12
     assert all(job.run.key == run_key(job.config) for job in jobs)
+
+
+def test_what_follows_the_seed_alone_is_resolved_once(monkeypatch):
+    resolved = []
+    monkeypatch.setattr(identity, "identity", lambda config: resolved.append(config.seed) or {})
+    expand("small_table1", ["dataset=digits", "method=full,smm", "seed=0,1,7"])
+    assert len(resolved) == 2
+    resolved.clear()
+    expand("small_table1", ["dataset=digits", "method=full,smm", "+vars.x='${seed}'"])
+    assert len(resolved) == 6
+
+
+def test_choices_that_are_composed_together_are_those_composed_alone():
+    groups = {
+        "backbone": ["efficientnet_lite0", "vit_b32", "timm"],
+        "mapping": ["ilm", "linear"],
+        "method": ["smm", "pad", "smm_patch1", "none"],
+    }
+    words = [f"{group}={','.join(choices)}" for group, choices in groups.items()]
+    for job in expand("small_table1", ["dataset=digits", "seed=0", *words])[::5]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            alone = compose("train", ["experiment=small_table1", *job.overrides])
+        assert job.config == alone
 
 
 def test_an_override_narrows_an_axis():

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
@@ -229,12 +231,13 @@ def test_predictions_of_files(trained, tmp_path):
     assert first[0]["class"] == str(expected.argmax().item())
     for workers in (1, 3):
         again = list(predictions(model, paths, batch_size=2, workers=workers, top=3))
-        assert [row.get("error") for row in again] == [row.get("error") for row in rows]
-        pairs = zip(again[:4], rows, strict=False)
-        assert all(
-            one["classes"][0]["confidence"] == pytest.approx(other["classes"][0]["confidence"])
-            for one, other in pairs
-        )
+        for one, other in zip(again, rows, strict=True):
+            assert (one["file"], one.get("error")) == (other["file"], other.get("error"))
+            for found, expected in zip(
+                one.get("classes", []), other.get("classes", []), strict=True
+            ):
+                assert found["class"] == expected["class"]
+                assert found["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)
@@ -270,7 +273,7 @@ def test_predictions_keep_the_order_of_their_input(trained, tmp_path, monkeypatc
 def test_predictions_keep_order_and_do_not_read_all_files_ahead(tmp_path):
     """Batches end in another order, a reader may stop early, and threads are as before."""
     write_image(tmp_path / "a.png", size=(4, 4))
-    seen, threads = [], torch.get_num_threads()
+    seen, expected = [], in_a_thread(torch.get_num_threads)
 
     def logits(images):
         seen.append(len(images))
@@ -283,28 +286,43 @@ def test_predictions_keep_order_and_do_not_read_all_files_ahead(tmp_path):
     begun = [next(rows)["file"] for _ in range(6)]
     assert begun == [str(path) for path in paths[:6]]
     assert len(seen) < 20
+    assert in_a_thread(torch.get_num_threads) == expected  # while others are at work, too
     rows.close()
-    assert torch.get_num_threads() == threads
     assert len(list(predictions(model, paths, batch_size=2, workers=3))) == 80
+    assert list(predictions(model, [])) == []
+
+
+def test_an_error_in_a_thread_is_that_of_the_reader(tmp_path):
+    def logits(images):
+        raise RuntimeError("no memory")
+
+    write_image(tmp_path / "a.png", size=(4, 4))
+    model = Model(logits, 4, ["a", "b"], Decoding())
+    with pytest.raises(RuntimeError, match="no memory"):
+        list(predictions(model, [tmp_path / "a.png"] * 9, batch_size=2, workers=3))
+
+
+def in_a_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def test_batches_go_to_a_gpu_one_at_a_time(tmp_path):
-    inside, most = [], []
+    both = Barrier(2)
 
     def logits(images):
-        inside.append(0)
-        most.append(len(inside))
-        time.sleep(0.01)
-        inside.pop()
+        both.wait(timeout=0.5)  # for another batch to come
         return torch.zeros(len(images), 2)
 
     write_image(tmp_path / "a.png", size=(4, 4))
-    paths = [tmp_path / "a.png"] * 12
-    for device, expected in (("cpu", True), ("meta", False)):
-        most.clear()
+
+    def answers(device):
         model = Model(logits, 4, ["a", "b"], Decoding(), torch.device(device))
-        list(predictions(model, paths, batch_size=1, workers=4))
-        assert (max(most) > 1) is expected
+        return list(predictions(model, [tmp_path / "a.png"] * 4, batch_size=1, workers=2))
+
+    assert len(answers("cpu")) == 4
+    with pytest.raises(BrokenBarrierError):
+        answers("meta")
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)

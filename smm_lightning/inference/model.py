@@ -22,7 +22,8 @@ class Model:
     """Anything that classifies images.
 
     Args:
-        logits: images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T).
+        logits: images (B, 3, input_size, input_size) in [0, 1] to target logits (B, T); it is
+            called in threads, and enters itself what autocast it wants.
         input_size: side of the images, in pixels.
         class_names: of the T classes.
         decoding: from image files to RGB, as in training.

@@ -14,13 +14,13 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from threading import Lock
+from threading import Barrier, Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -52,7 +52,7 @@ def predictions(
     batch_size: int = 32,
     workers: int | None = None,
     top: int = 1,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """A row for each file, in order: ``file`` and ``classes`` with confidences, or ``error``.
 
     Args:
@@ -63,6 +63,7 @@ def predictions(
             CPUs.
         top: how many classes, the likeliest first.
     """
+    Image.init()  # Pillow's plugins, before several threads ask for them
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     # One at a time on a GPU: what the others do meanwhile is to decode.
     alone = nullcontext() if model.device.type == "cpu" else Lock()
@@ -83,25 +84,35 @@ def _in_order(
 ) -> Iterator[Answer]:
     """Answers in the order of the items, few of which are ahead of the reader.
 
-    Threads with a CPU each neither wait for one another nor for a file.
+    Threads with CPUs of their own neither wait for one another nor for a file.
     """
     threads = torch.get_num_threads()
-    count = max(1, min(workers or min(threads, _MOST_WORKERS), len(items)))
-    of_each = max(1, threads // count)
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(of_each,))
+    wanted = min(threads, _MOST_WORKERS) if workers is None else workers
+    count = max(1, min(wanted, len(items)))
+    started = Barrier(count + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(-(-threads // count))
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, initializer=begin)
     ahead: deque[Future[Answer]] = deque()
     try:
-        for item in items:
+        for number, item in enumerate(items, start=1):
             ahead.append(pool.submit(function, item))
+            if number == count:
+                started.wait()
+                torch.set_num_threads(threads)  # also the number of all threads to come
             if len(ahead) > 2 * count:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
     finally:
+        started.abort()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # of threads to come
 
 
+@torch.inference_mode()
 def _answers(
     model: Model, paths: Sequence[Path], *, alone: AbstractContextManager[Any]
 ) -> list[tuple[Path, Tensor | str]]:
@@ -110,8 +121,9 @@ def _answers(
     images = [content for content in contents if isinstance(content, Tensor)]
     confidences: Iterator[Tensor] = iter(())
     if images:
+        batch = torch.stack(images).float() / 255
         with alone:
-            confidences = iter(model.confidences(torch.stack(images).float() / 255).cpu())
+            confidences = iter(model.confidences(batch).cpu())
     answers = (c if isinstance(c, str) else next(confidences) for c in contents)
     return list(zip(paths, answers, strict=True))
 
@@ -195,9 +207,10 @@ def main() -> None:
     settings = {"batch_size": options.batch_size, "workers": options.workers, "top": options.top}
     rows = []
     # On the error stream: the result may be piped on.
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    found = closing(predictions(model, files.images, **settings))
+    with Progress(console=Console(stderr=True), transient=True) as progress, found as answers:
         task = progress.add_task("predicting", total=len(files.images))
-        for row in predictions(model, files.images, **settings):
+        for row in answers:
             rows.append(row)
             progress.advance(task)
     text = rendered(rows, options.format)
@@ -225,7 +238,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="write there instead of on the screen")
     parser.add_argument("--top", type=int, default=1, help="classes an image (default 1)")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--workers", type=int, help="threads, a batch each (default: by the CPUs)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="threads, each with a batch in memory (default: by the CPUs, at most 8)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps, ...")
     parser.add_argument("--precision", choices=PRECISIONS, default="32-true")
     add_options(parser)

@@ -22,9 +22,10 @@ def notes_of(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
     if mixed := distinct(name for table in tables for name in table.mixed):
         names = ", ".join(mixed)
         notes.append(f"MIXED: cards of different rows differ in {names}: no average over rows.")
-    if theirs := distinct(name for table in tables for name in table.paper_names.values()):
+    beside = (names for table in tables for names in table.cells["paper_of"] if names)
+    if theirs := distinct(name for names in beside for name in names.split(", ")):
         names = ", ".join(theirs)
-        notes.append(f"The paper's numbers are of {names}: another network and other images.")
+        notes.append(f"The paper's numbers are of {names}: another network or other images.")
     notes += _optimism(runs)
     lasts = distinct(epochs_of(result) for result in finished)
     notes.append(f"Epochs: {', '.join(map(str, sorted(lasts)))}.")

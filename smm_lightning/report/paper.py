@@ -1,7 +1,7 @@
 """The numbers that the paper prints."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ _PRINTED = {
     "method/pixel_accesses": "method/pixel_accesses",
     "params/mask_generator": "params/mask_generator",
 }
+_GROUPS = ("backbone", "dataset", "method", "mapping")
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class Printed:
     Attributes:
         mean: over three seeds.
         std: where it is printed.
+        names: the paper's, where ours are others: the number is of another network or other images.
     """
 
     mean: float
     std: float | None
+    names: Sequence[str] = ()
 
 
 @cache
@@ -79,20 +82,18 @@ def printed(
         names: of ours to the paper's, for numbers of something else.
         average: the printed average over the datasets instead.
     """
-
-    def name(group: str) -> Any:
-        ours = run.value(f"{group}.name")
-        return names.get(ours, ours)
-
-    dataset = "average" if average else name("dataset")
+    ours = {group: run.value(f"{group}.name") for group in _GROUPS}
+    if average:
+        ours["dataset"] = "average"
+    theirs = {group: names.get(name, name) for group, name in ours.items()}
     for row in rows_of(table):
         if (
             row["metric"] == _PRINTED.get(metric)
-            and row["dataset"] in ("", dataset)
-            and all(row[group] in ("", name(group)) for group in ("backbone", "method", "mapping"))
+            and all(row[group] in ("", name) for group, name in theirs.items())
             and all(_agrees(item, run) for item in row["setting"].split())
         ):
-            return Printed(float(row["mean"]), float(row["std"]) if row["std"] else None)
+            others = [name for group, name in theirs.items() if name != ours[group]]
+            return Printed(float(row["mean"]), float(row["std"]) if row["std"] else None, others)
     return None
 
 

@@ -102,7 +102,7 @@ def _against(table: Table, cell: dict[str, float]) -> str:
     if math.isnan(cell["paper"]):
         return ""
     text = f"paper {_with_std(table, cell['paper'], cell.get('paper_std', math.nan))}"
-    difference = math.nan if table.paper_names else cell["mean"] - cell["paper"]
+    difference = math.nan if cell.get("paper_of") else cell["mean"] - cell["paper"]
     digits = table.metric.digits
     return text if math.isnan(difference) else f"{text}, {difference:+.{digits}f}"
 
@@ -205,8 +205,8 @@ def as_csv(report: Report) -> str:
     for table in report.tables:
         named = {"metric": table.metric.name, "unit": table.metric.unit, "table": table.title}
         cells = table.cells.reset_index().assign(**named).map(csv_cell)
-        differences = cells["mean"] - cells["paper"]
-        frames.append(cells.assign(difference=math.nan if table.paper_names else differences))
+        differences = (cells["mean"] - cells["paper"]).where(cells["paper_of"] == "")
+        frames.append(cells.assign(difference=differences))
     columns = ["metric", "unit", "table", "row", "column", "mean", "std", "n", "missing"]
     everything = pd.concat(frames)[[*columns, "paper", "paper_std", "difference"]]
     text: str = everything.to_csv(index=False, lineterminator="\n")

@@ -95,6 +95,9 @@ class Layout:
         for name in given.keys() & {"rows", "columns", "metrics", "tried", "beside"}:
             value = given[name]
             given[name] = (value,) if isinstance(value, str) else tuple(value)
+        if not isinstance(given.get("paper_names", {}), Mapping):
+            what = "must map our names to the paper's"
+            raise problem("report.paper_names", what, given["paper_names"])
         if "metrics" in given and not given["metrics"]:
             raise problem("report.metrics", "must name at least one number of result.json", [])
         return cls(**given)
@@ -124,7 +127,8 @@ class Table:
         runs: a row a run: the labels of its ``row`` and ``column``, its ``seed``, and its ``value``
             in the unit shown, NaN where it is missing.
         cells: by row and column the ``mean`` and standard deviation (``std``) of the ``n`` finished
-            runs, how many are ``missing``, and the paper's number (``paper``, ``paper_std``).
+            runs, how many are ``missing``, and the paper's number (``paper``, ``paper_std``, and
+            ``paper_of`` what, if it is of something else).
         averages: by column the ``mean`` over the rows that all columns have, and the ``paper``'s;
             empty below two such rows, and where rows are no datasets.
         averaged: how many rows those are.
@@ -133,7 +137,6 @@ class Table:
         of_datasets: whether every row is another dataset.
         unlike: settings or data that differ between rows or columns of the same name.
         mixed: of the cards, what differs between rows, over which then nothing is averaged.
-        paper_names: see :class:`Layout`.
         card: how its numbers were made, in lines.
     """
 
@@ -148,7 +151,6 @@ class Table:
     of_datasets: bool
     unlike: Sequence[str]
     mixed: Sequence[str]
-    paper_names: Mapping[str, str]
     card: Sequence[str]
 
     @property
@@ -288,7 +290,7 @@ def _table(
         run=("run", "first"),
     )
     numbers = [_printed(layout, run, metric) for run in cells["run"]]
-    cells[["paper", "paper_std"]] = numbers
+    cells[["paper", "paper_std", "paper_of"]] = numbers
     means = cells["mean"].unstack("column", sort=False).dropna()
     # Where a dataset has several rows, because its runs differ, an average would count it twice.
     datasets = {run.value("dataset.name") for run in group["run"]}
@@ -298,8 +300,12 @@ def _table(
     if mixed or not of_datasets:
         means = means[:0]
     firsts = cells.loc[means.index[0], "run"] if len(means) > 1 else {}
+    own = not cells["paper_of"].any()  # the paper's average is of its own datasets
     averages = {
-        column: (means[column].mean(), _printed(layout, run, metric, average=True)[0])
+        column: (
+            means[column].mean(),
+            _printed(layout, run, metric, average=True)[0] if own else math.nan,
+        )
         for column in distinct(cells.index.get_level_values("column"))
         if (run := dict(firsts).get(column)) is not None
     }
@@ -318,18 +324,18 @@ def _table(
         of_datasets,
         apart,
         mixed,
-        layout.paper_names,
         card_lines(cards),
     )
 
 
 def _printed(
     layout: Layout, run: Run, metric: Metric, *, average: bool = False
-) -> tuple[float, float]:
-    """The paper's mean and standard deviation; NaN where it prints none, or of other datasets."""
-    paper, names = layout.paper, layout.paper_names
-    if paper is None or (average and names):
-        return math.nan, math.nan
-    number = printed(paper, run, metric.name, names, average=average)
-    std = None if number is None else number.std
-    return (math.nan if number is None else number.mean), (math.nan if std is None else std)
+) -> tuple[float, float, str]:
+    """The paper's mean and standard deviation, NaN where it prints none, and what else it is of."""
+    if layout.paper is None:
+        return math.nan, math.nan, ""
+    number = printed(layout.paper, run, metric.name, layout.paper_names, average=average)
+    if number is None:
+        return math.nan, math.nan, ""
+    std = math.nan if number.std is None else number.std
+    return number.mean, std, ", ".join(number.names)

@@ -4,7 +4,6 @@ Imports no torch: a status or a report must answer at once.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,8 +125,9 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
 class Composed:
     """Configurations by their words, of which those that differ in groups alone share their work.
 
-    A choice whose files write into their own group alone changes that node and nothing else. So the
-    second choices of all groups are composed together, and so on.
+    A choice whose files write into their own group alone changes that node and nothing else (unless
+    a file chose by interpolation, such as ``/x: ${dataset}``; none does). So the second choices of
+    all groups are composed together, and so on.
 
     Args:
         axes: groups that are swept over.
@@ -140,11 +140,11 @@ class Composed:
     ) -> None:
         self.axes = axes
         self.config_dir = config_dir
-        self._choices: dict[str, list[str]] = defaultdict(list)  # words of what stays in its node
+        self._choices: dict[str, list[str]] = {}  # words of what stays in its node
         for word in dict.fromkeys(word for words in combinations for word in words):
             group, _, choice = word.partition("=")
             if group in axes and self._is_apart(group, choice):
-                self._choices[group].append(word)
+                self._choices.setdefault(group, []).append(word)
         self._known = cache(self._put_together)
         self._composed = cache(lambda words: compose("train", list(words)))
 
@@ -156,15 +156,16 @@ class Composed:
         config = copied(self._of_choices(words, 0))
         for word in words:
             group = word.partition("=")[0]
-            if word in self._choices[group] and (number := self._choices[group].index(word)):
+            choices = self._choices.get(group, [])
+            if word in choices and (number := choices.index(word)):
                 config[group] = self._of_choices(words, number)[group]
         return config
 
     def _of_choices(self, words: tuple[str, ...], number: int) -> DictConfig:
-        """With this choice, or the last one, of every group that stays in its node."""
+        """With this choice of every group that stays in its node; the last one, if it has fewer."""
         changed = []
         for word in words:
-            choices = self._choices[word.partition("=")[0]]
+            choices = self._choices.get(word.partition("=")[0], [])
             changed.append(choices[min(number, len(choices) - 1)] if word in choices else word)
         return self._composed(tuple(changed))
 

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.ranges import PRECISIONS
 
@@ -101,8 +102,8 @@ def _key(text: str) -> str:
 class RunKeys:
     """:func:`run_key` of many configurations, of which those that differ in the seed share work.
 
-    Resolving a configuration takes most of the time of a report. What follows the seed is the seed
-    itself, so the text of a key is made with a mark in its place.
+    Resolving a configuration takes most of the time of a report. Where everything that follows the
+    seed is the seed itself, the text of a key is made with a mark in its place.
     """
 
     def __init__(self) -> None:
@@ -123,14 +124,27 @@ class RunKeys:
         return _key(text.replace(json.dumps(_MARK), json.dumps(config.seed)))
 
     def _marked(self, config: DictConfig) -> str | None:
-        """``None`` where something is made of the seed."""
-        raw = OmegaConf.to_container(config, resolve=False)
-        of_seed = re.findall(r'"[^"]*\$\{[^"]*seed[^"]*"', json.dumps(raw, default=str))
-        if not all(re.fullmatch(r'"\$\{[\w.]*seed\}"', text) for text in of_seed):
+        """``None`` where something is, or may be, made of the seed."""
+        if not _only_seeds(OmegaConf.to_container(config, resolve=False)):
             return None
         marked = copied(config)
         marked.seed = _MARK
-        return _text(marked)
+        try:
+            text = _text(marked)
+        except OmegaConfBaseException:  # a resolver that takes numbers
+            return None
+        return text if text.count(_MARK) == text.count(json.dumps(_MARK)) else None
+
+
+def _only_seeds(node: Any, name: str = "") -> bool:
+    """Whether what asks for a seed is a seed itself, so that nothing does so by another name."""
+    if isinstance(node, Mapping):
+        return all(_only_seeds(inner, str(key)) for key, inner in node.items())
+    if isinstance(node, list):
+        return all(_only_seeds(inner) for inner in node)
+    if not isinstance(node, str) or not re.search(r"\$\{.*seed", node, re.DOTALL):
+        return True
+    return name.endswith("seed") and bool(re.fullmatch(r"\$\{[\w.]*seed\}", node))
 
 
 def run_name(config: DictConfig, key: str | None = None) -> str:
@@ -209,7 +223,8 @@ def _drop_what_is_not_there(decisive: dict[str, Any]) -> None:
     if method.get("_target_") in _WITHOUT_PATTERN and "adapter" in absent and mapping in _COUNTED:
         for name in ("epochs", "optimizer", "scheduler"):  # nothing is trained
             decisive.pop(name, None)
-        decisive.get("trainer", {}).pop("max_epochs", None)
+        for name in ("max_epochs", "check_val_every_n_epoch"):
+            decisive.get("trainer", {}).pop(name, None)
 
 
 def _only_watches(callback: Any) -> bool:

@@ -238,9 +238,14 @@ def test_numbers_of_another_network_stand_beside_without_differences(tmp_path):
     assert "| cifar10_part | **40.0** (paper 68.9 ± 0.4) | **40.0** (paper 72.8 ± 0.7) |" in text
     assert "| digits | **40.0** | **40.0** |" in text
     assert "| average | **40.0** | **40.0** |" in text
-    assert "numbers are of resnet18, cifar10, gtsrb: another network and other images." in text
+    assert "numbers are of resnet18, cifar10, gtsrb: another network or other images." in text
     (first, *_) = csv.DictReader(as_csv(report).splitlines())
     assert (first["paper"], first["difference"]) == ("68.9", "")
+    own = report_of("x", [run(tmp_path, result("cifar10", "smm", accuracy=0.4))], layout)
+    assert "paper 72.8 ± 0.7, -32.8" in markdown(own)
+    assert not any("another network" in note for note in own.notes)
+    with pytest.raises(UserError, match=r"report.paper_names: must map our names"):
+        Layout.of({"paper_names": "resnet18"})
 
 
 def test_every_number_of_the_paper_is_found_by_the_run_that_rebuilds_it():
