@@ -308,21 +308,21 @@ def in_a_thread(function):
 
 
 def test_batches_go_to_a_gpu_one_at_a_time(tmp_path):
-    both = Barrier(2)
-
-    def logits(images):
-        both.wait(timeout=0.5)  # for another batch to come
-        return torch.zeros(len(images), 2)
-
     write_image(tmp_path / "a.png", size=(4, 4))
 
-    def answers(device):
+    def answers(device, patience):
+        both = Barrier(2)
+
+        def logits(images):
+            both.wait(timeout=patience)  # for another batch to come
+            return torch.zeros(len(images), 2)
+
         model = Model(logits, 4, ["a", "b"], Decoding(), torch.device(device))
         return list(predictions(model, [tmp_path / "a.png"] * 4, batch_size=1, workers=2))
 
-    assert len(answers("cpu")) == 4
+    assert len(answers("cpu", patience=60)) == 4
     with pytest.raises(BrokenBarrierError):
-        answers("meta")
+        answers("meta", patience=0.5)  # s, in which the second batch waits for the first
 
 
 @pytest.mark.parametrize("trained", ["smm"], indirect=True)

@@ -13,7 +13,7 @@ import torch
 from smm_lightning.benchmark.measure import middle, seconds_a_call
 from smm_lightning.classifier import ReprogrammedClassifier, read_prompt
 from smm_lightning.device import AUTOCAST, keep_freed_memory, precision_for
-from smm_lightning.inference.model import load_model
+from smm_lightning.inference.model import Model, load_model
 from smm_lightning.inference.options import device_of
 from smm_lightning.inference.predict import files_of, predictions
 
@@ -35,9 +35,12 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     paths = files_of(options.images).images[: options.files]
+    device = device_of(options.device)
+    model = load_model(options.run, device, precision=options.precision)
+    classifier = ReprogrammedClassifier.from_prompt(read_prompt(options.run)).to(device)
     speeds: dict[str, list[float]] = {}
     for _ in range(options.repetitions):
-        for name, images_per_s in measure(options, paths).items():
+        for name, images_per_s in measure(options, model, classifier, paths).items():
             speeds.setdefault(name, []).append(images_per_s)
     workers = "default" if options.workers is None else options.workers
     print(f"{options.precision}, batch {options.batch}, workers: {workers}")
@@ -47,16 +50,21 @@ def main() -> None:
         print(f"| {name} | {middle(values)} |")
 
 
-def measure(options: argparse.Namespace, paths: list[Path]) -> dict[str, float]:
+def measure(
+    options: argparse.Namespace,
+    model: Model,
+    classifier: ReprogrammedClassifier,
+    paths: list[Path],
+) -> dict[str, float]:
     """Images per second of each, once.
 
     Args:
         options: of the command line.
+        model: the whole, as predictions use it.
+        classifier: whose frozen network is measured alone.
         paths: of the image files.
     """
-    device = device_of(options.device)
-    model = load_model(options.run, device, precision=options.precision)
-    classifier = ReprogrammedClassifier.from_prompt(read_prompt(options.run)).to(device)
+    device = model.device
     half = AUTOCAST.get(precision_for(options.precision, device, classifier.backbone.body))
     side = classifier.input_transform.image_size
     inputs = torch.rand(options.batch, 3, side, side, device=device)

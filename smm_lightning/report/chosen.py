@@ -22,7 +22,8 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
         layout: whose ``tried`` names the fields.
 
     Returns:
-        Those runs and all missing ones, in the given order, and a line for each cell.
+        Those runs and all missing ones, in the given order, and a line for each cell that was
+        decided, and one for all others.
     """
     if not layout.tried:
         return list(runs), []
@@ -33,31 +34,39 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
         tried = tuple(str(run.value(field)) for field in layout.tried)
         cells[layout.cell(run)][tried].append(run)
     kept: set[int] = set()
-    lines = []
+    lines, undecided = [], []
     for candidates in cells.values():
-        first = next(iter(candidates.values()))[0]
-        names = (in_a_line(first.value(name)) for name in (*layout.rows, *layout.columns))
-        best, said = _best(candidates, layout.tried)
+        best = _best(candidates)
         chosen = [*candidates.values()] if best is None else [candidates[best]]
         kept |= {id(run) for some in chosen for run in some}
-        if len(candidates) > 1:
-            lines.append(f"Chosen on val for {', '.join(names)}: {said}.")
+        if len(candidates) == 1:
+            continue
+        first = next(iter(candidates.values()))[0]
+        cell = ", ".join(in_a_line(first.value(name)) for name in (*layout.rows, *layout.columns))
+        if best is None:
+            undecided.append(cell)
+            continue
+        values = ", ".join(
+            f"{name} {value}" for name, value in zip(layout.tried, best, strict=True)
+        )
+        whole = all(run.result is not None for some in candidates.values() for run in some)
+        rest = "" if whole else ", while runs are missing"
+        lines.append(f"Chosen on val for {cell}: {values}{rest}.")
+    if undecided:
+        others = f" and {len(undecided) - 1} more" if undecided[1:] else ""
+        want = "for want of a seed that all have with an accuracy on val"
+        lines.append(f"Nothing chosen on val yet for {undecided[0]}{others}, {want}.")
     return [run for run in runs if id(run) in kept or run.result is None], lines
 
 
-def _best(
-    candidates: Mapping[tuple[str, ...], Sequence[Run]], tried: Sequence[str]
-) -> tuple[tuple[str, ...] | None, str]:
-    """The values to take, or ``None``, and what to say of them."""
+def _best(candidates: Mapping[tuple[str, ...], Sequence[Run]]) -> tuple[str, ...] | None:
+    """The values to take, or ``None``."""
     accuracies = {values: _by_seed(runs) for values, runs in candidates.items()}
     shared = set.intersection(*(set(of_seeds) for of_seeds in accuracies.values()))
     if not shared:
-        return None, "nothing yet, for want of a seed that all have with an accuracy on val"
+        return None
     means = {v: sum(of[seed] for seed in shared) for v, of in accuracies.items()}
-    best = max(means, key=lambda values: means[values])
-    whole = all(run.result is not None for runs in candidates.values() for run in runs)
-    values = ", ".join(f"{field} {value}" for field, value in zip(tried, best, strict=True))
-    return best, values + ("" if whole else ", while runs are missing")
+    return max(means, key=lambda values: means[values])
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, float]:

@@ -198,9 +198,13 @@ def test_without_val_nothing_is_chosen_and_nothing_vanishes():
     runs = [tried(0.1, None, 0.9), tried(0.01, float("nan"), 0.4), tried(0.001, 0.8, 0.5)]
     shown, (line,) = chosen_on_val(runs, TRIED)
     assert shown == runs
-    assert line.startswith("Chosen on val for cifar10, smm: nothing yet")
+    assert line.startswith("Nothing chosen on val yet for cifar10, smm, for want of")
     (table,) = tables_of(shown, TRIED)
     assert len(table.cells) == 3  # apart, not averaged
+    others = [tried(0.1, None, 0.9, "svhn"), tried(0.01, 0.5, 0.9, "svhn")]
+    shown, (line,) = chosen_on_val([*runs, *others], TRIED)
+    assert shown == [*runs, *others]
+    assert line.startswith("Nothing chosen on val yet for cifar10, smm and 1 more, for want of")
 
 
 def test_candidates_are_compared_on_the_seeds_that_all_have():
@@ -215,7 +219,7 @@ def test_missing_runs_stay_missing():
     values = {**runs[0].values, "optimizer.lr": 0.001}
     shown, (line,) = chosen_on_val([*runs, Run(HERE, values, None)], TRIED)
     assert len(shown) == 3
-    assert "nothing yet" in line
+    assert line.startswith("Nothing chosen")
     gone = Run(HERE, {**runs[1].values, "seed": 1}, None)
     shown, (line,) = chosen_on_val([*runs, gone], TRIED)
     assert [r.value("optimizer.lr") for r in shown] == [0.01, 0.01]
