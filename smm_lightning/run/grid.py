@@ -155,17 +155,21 @@ class Composed:
     def _put_together(self, words: tuple[str, ...]) -> DictConfig:
         config = copied(self._of_choices(words, 0))
         for word in words:
-            group = word.partition("=")[0]
-            choices = self._choices.get(group, [])
+            group, choices = self._alternatives(word)
             if word in choices and (number := choices.index(word)):
                 config[group] = self._of_choices(words, number)[group]
         return config
+
+    def _alternatives(self, word: str) -> tuple[str, list[str]]:
+        """A word's group, and all words of the group that stay in its node."""
+        group = word.partition("=")[0]
+        return group, self._choices.get(group, [])
 
     def _of_choices(self, words: tuple[str, ...], number: int) -> DictConfig:
         """With this choice of every group that stays in its node; the last one, if it has fewer."""
         changed = []
         for word in words:
-            choices = self._choices.get(word.partition("=")[0], [])
+            _, choices = self._alternatives(word)
             changed.append(choices[min(number, len(choices) - 1)] if word in choices else word)
         return self._composed(tuple(changed))
 
