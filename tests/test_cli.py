@@ -122,7 +122,7 @@ def test_errors_of_the_program_itself_stay_what_they_are():
         ["+trainer.limit_train_batches=2", "logger=none", "debug=fdr"],
         ["backbone=timm", "backbone.model=resnet10t"],
         ["hydra/launcher=basic", "hydra.verbose=true", "~callbacks"],
-        ["experiment=cifar10_subset", "dataset.source.root=a folder/x", "method=smm"],
+        ["experiment=smoke", "dataset=imagefolder", "dataset.source.root=a folder/x", "method=smm"],
         ["trainer=ddp", "trainer.strategy=ddp_spawn", "scheduler.milestones=[2,5]"],
         ["+vars.mine=3"],
     ],
@@ -302,7 +302,7 @@ def test_multirun_script_lists_its_experiments(tmp_path):
         ["bash", str(ROOT / "multirun.sh")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "cifar10_subset: SMM against" in done.stdout
+    assert "small_table1: Table 1 in small" in done.stdout
 
 
 def shell_blocks(text):

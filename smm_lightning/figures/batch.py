@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import new_figure, without_ticks
+from smm_lightning.figures.style import new_figure, without_ticks, write_title
 
 _ROWS, _COLUMNS = 3, 8  # of training images
 _MOST_BARS = 30  # that can have names
@@ -46,7 +46,7 @@ def batch(data: ImageDataModule) -> Drawn:
     twins = {"train": data.names_of("train", train), "test": data.names_of("test", test)}
     _show_twins(places[2], data, {"train": train, "test": test}, twins)
     sizes = ", ".join(f"{name} {count:,}" for name, count in data.image_counts.items())
-    drawn.suptitle(f"{data.source.name}: {sizes}, {minlength} classes", fontsize=8)
+    write_title(drawn, f"{data.source.name}: {sizes}, {minlength} classes", 8)
     tables: dict[str, Any] = {"counts": {"class": data.class_names, **counts}, "twins": twins}
     return Drawn(drawn, {"images": images, "names": np.array(names)}, tables)
 

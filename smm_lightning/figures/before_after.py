@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import new_figure, without_ticks
+from smm_lightning.figures.style import new_figure, without_ticks, write_title
 from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.method.pictures import true_colours, views
 
@@ -50,7 +50,7 @@ def before_after(trained: TrainedRun) -> Drawn | None:
     axes[0, 4].set_title("answer before\nand after training", fontsize=8)
     counts = [int(one.sum()) for one in right]
     told = f"{counts[0]} of {len(asked)} images of {split} right before, {counts[1]} after"
-    drawn.suptitle(f"{trained.run.title}\n{told}", fontsize=8)
+    write_title(drawn, f"{trained.run.title}\n{told}", 8)
     shown = {"index": asked[chosen], "right": np.array(counts)}
     return Drawn(drawn, {**arrays, **shown})
 

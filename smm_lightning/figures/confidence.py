@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smm_lightning.errors import problem
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, new_figure
+from smm_lightning.figures.style import COLUMN, in_lines, new_figure, write_title
 from smm_lightning.figures.trained import Group
 
 
@@ -44,7 +44,7 @@ def confidence(group: Group) -> Drawn:
     looks = [group.looks[trained.method] for trained in runs]
     for column, (picture, axis) in enumerate(axes.T):
         picture.imshow(images[column].permute(1, 2, 0).cpu().clamp(0, 1).numpy())
-        picture.set_title(largest.class_names[int(targets[column])], fontsize=6)
+        picture.set_title(in_lines(largest.class_names[int(targets[column])]), fontsize=6)
         picture.set_axis_off()
         axis.barh(range(len(runs)), confidences[:, column], color=[one.colour for one in looks])
         axis.set_xlim(0, 1)
@@ -52,7 +52,7 @@ def confidence(group: Group) -> Drawn:
         axis.set_yticks(range(len(runs)), labels, fontsize=6)
         axis.invert_yaxis()
     axes[1, 0].set_xlabel("confidence of the true class", fontsize=6, loc="left")
-    drawn.suptitle(f"{group.title_of_trained}, n = {len(chosen)} training images", fontsize=7)
+    write_title(drawn, f"{group.title_of_trained}, n = {len(chosen):,} training images")
     by_method = {trained.method: c for trained, c in zip(runs, confidences, strict=True)}
     return Drawn(drawn, {"image": [*chosen], **by_method}, runs=group.keys_of_trained)
 

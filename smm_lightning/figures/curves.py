@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, new_figure
+from smm_lightning.figures.style import COLUMN, new_figure, write_title
 from smm_lightning.figures.trained import TrainedRun
 
 _BLUE, _GREEN, _ORANGE = "#0072B2", "#009E73", "#D55E00"
@@ -93,5 +93,5 @@ def curves(trained: TrainedRun) -> Drawn:
             axis.legend()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    drawn.suptitle(trained.run.title, fontsize=7)
+    write_title(drawn, trained.run.title)
     return Drawn(drawn, data)

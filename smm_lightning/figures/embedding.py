@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from smm_lightning.errors import problem
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, look_of_class, new_figure, without_ticks
+from smm_lightning.figures.style import (
+    COLUMN,
+    in_lines,
+    look_of_class,
+    new_figure,
+    without_ticks,
+    write_title,
+)
 from smm_lightning.figures.trained import Group
 
 _NEIGHBOURS = 5
@@ -59,8 +66,8 @@ def embedding(group: Group) -> Drawn:
             scores[name].append(value)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    title = f"Source logits of n = {len(classes)} training images: {group.title_of_trained}"
-    drawn.suptitle(title, fontsize=7)
+    title = f"Source logits of n = {len(classes):,} training images: {group.title_of_trained}"
+    write_title(drawn, title)
     return Drawn(drawn, points, {"scores": scores}, group.keys_of_trained)
 
 
@@ -86,7 +93,7 @@ def _scatter(
         if names is not None:
             place: Any = np.median(members, axis=0)
             centred: dict[str, Any] = {"ha": "center", "va": "center", "path_effects": outline}
-            axis.annotate(names[number], place, fontsize=6, **centred)
+            axis.annotate(in_lines(names[number]), place, fontsize=5, **centred)
     without_ticks(axis)
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, new_figure
+from smm_lightning.figures.style import COLUMN, new_figure, write_title
 from smm_lightning.figures.trained import Group
 
 _FULLY_CONNECTED = "fc"  # the paper's reference, which is no method of ours
@@ -47,7 +47,7 @@ def loss_change(group: Group) -> Drawn:
         axis.text(0.01, 0.85, text, transform=axis.transAxes, va="top", fontsize=6)
         axis.set_yticks([])
     axes[-1].set_xlabel("final loss minus initial loss of a training image")
-    drawn.suptitle(f"{group.title_of_trained}, n = {len(chosen)} training images", fontsize=7)
+    write_title(drawn, f"{group.title_of_trained}, n = {len(chosen):,} training images")
     summary = {"method": [*rising], "share that rises (%)": [*rising.values()]}
     return Drawn(drawn, changes, {"summary": summary}, group.keys_of_trained)
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, new_figure, without_ticks
+from smm_lightning.figures.style import COLUMN, in_lines, new_figure, without_ticks, write_title
 from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 
@@ -39,6 +39,6 @@ def pictures(trained: TrainedRun) -> Drawn:
             if row == 0:
                 axis.set_title(f"{name}{ending}", fontsize=6)
             if column == 0:
-                axis.set_ylabel(names[row], fontsize=6)
-    drawn.suptitle(f"{trained.run.title}, images of {trained.examples}", fontsize=7)
+                axis.set_ylabel(in_lines(names[row]), fontsize=6)
+    write_title(drawn, f"{trained.run.title}, images of {trained.examples}")
     return Drawn(drawn, arrays)

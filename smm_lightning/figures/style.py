@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from smm_lightning.text import csv_cell
 
 COLUMN = 3.4  # inches, of a two-column paper
 _MOST_NAMES, _MOST_NUMBERS = 30, 12  # of rows, that can be read in a heat map
+_LETTER = 0.53  # mean width of a letter, of its size
+# Where a name may go on in a new line.
+_BREAK = re.compile(r"(?<=[_\W])(?=\w)|(?<=[^\W_A-Z])(?=[A-Z])")
 _LOOK = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -43,6 +48,32 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     """
     mpl.rcParams.update(_LOOK)
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_title(figure: Figure, title: str, size: int = 7) -> None:
+    """A title over the whole figure, because names of rows may be wider than its axes; never cut.
+
+    Args:
+        figure: to write over.
+        title: broken into as many lines as its width asks for.
+        size: of the letters, in points.
+    """
+    width = int(72 * figure.get_figwidth() / (_LETTER * size))
+    lines = [textwrap.fill(line, width) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=size)
+
+
+def in_lines(name: str, letters: int = 14) -> str:
+    """A class name in lines of that length, broken where words end; a longer word is cut."""
+    lines = [""]
+    for word in _BREAK.split(name):
+        if lines[-1] and len(lines[-1] + word.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(
+        line if len(line) <= letters else f"{line[: letters - 1]}…"
+        for line in (line.strip() for line in lines)
+    )
 
 
 def look_of_class(number: int) -> dict[str, Any]:
@@ -83,7 +114,7 @@ def heat_map(
             look: dict[str, Any] = {"fontsize": 5, "color": "white" if percentage < 55 else "black"}  # noqa: PLR2004
             axis.text(column, row, f"{percentage:.0f}", ha="center", va="center", **look)
     axis.set(xlabel=xlabel, ylabel="class")
-    figure.suptitle(title, fontsize=7)  # names of rows may be wider than the map
+    write_title(figure, title)
     figure.colorbar(picture, ax=axis, shrink=0.8)
     return figure
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from smm_lightning.figures.registry import Drawn, figure
-from smm_lightning.figures.style import COLUMN, new_figure
+from smm_lightning.figures.style import COLUMN, new_figure, write_title
 from smm_lightning.figures.trained import Group
 from smm_lightning.report.runs import Run
 
@@ -50,7 +50,7 @@ def training(group: Group) -> Drawn:
     labels = [group.looks[method].label for method in methods]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
     right.set_title("accuracy (%), test hatched")
-    drawn.suptitle(group.title, fontsize=8)
+    write_title(drawn, group.title, 8)
     return Drawn(drawn, data)
 
 

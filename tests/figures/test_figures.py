@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
@@ -24,7 +25,7 @@ from smm_lightning.figures.mapping import mapping
 from smm_lightning.figures.patch_size import patch_size
 from smm_lightning.figures.pictures import panels
 from smm_lightning.figures.registry import Drawn, figure_of, figures
-from smm_lightning.figures.style import new_figure, save
+from smm_lightning.figures.style import heat_map, in_lines, new_figure, save
 from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
@@ -371,6 +372,23 @@ def test_every_figure_has_a_caption_and_heads_name_no_run(trained):
         heads = [drawn.figure.get_suptitle(), *(axis.get_title() for axis in drawn.figure.axes)]
         assert "digits" in " ".join(heads)
         assert not any(each.run.key in " ".join(heads) for each in trained)
+
+
+def test_titles_and_names_fit():
+    """Whatever a run is called, nothing of it is cut at an edge."""
+    title = "Images seen as each source (%): a_dataset_with_a_long_name, smm, recipe steady, seed 0"
+    drawn = heat_map(np.eye(2), ["a", "b"], ["c", "d"], title, "source class")
+    FigureCanvasAgg(drawn).draw()
+    (head,) = (text for text in drawn.texts if text.get_text() == drawn.get_suptitle())
+    assert head.get_text().replace("\n", " ") == title
+    whole, box = drawn.bbox, head.get_window_extent()
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert box.y1 <= whole.y1
+    assert in_lines("staffordshire_bull_terrier") == "staffordshire_\nbull_terrier"
+    assert in_lines("HerbaceousVegetation") == "Herbaceous\nVegetation"
+    assert in_lines("a very long name") == "a very long\nname"
+    assert in_lines("Donaudampfschifffahrt") == "Donaudampfsch…"
+    assert in_lines("7") == "7"
 
 
 def test_the_command_draws_everything(runs, monkeypatch, capsys):
