@@ -20,7 +20,7 @@ from smm_lightning.text import csv_cell
 
 COLUMN = 3.4  # inches, of a two-column paper
 _MOST_NAMES, _MOST_NUMBERS = 30, 12  # of rows, that can be read in a heat map
-_LETTER = 0.53  # mean width of a letter, of its size
+_LETTER = 0.55  # mean width of a letter, of its size
 # Where a name may go on in a new line.
 _BREAK = re.compile(r"(?<=[_\W])(?=\w)|(?<=[^\W_A-Z])(?=[A-Z])")
 _LOOK = {
