@@ -87,8 +87,10 @@ def test_other_names_in_another_order_are_found(run, tmp_path):
     # The walk sorts folders: green, red apple; here a name before both and one after.
     renamed = ("RED-Apple", "Green", "a sky")
     place = folder_of_images(tmp_path / "other", renamed, 8, seed=0)
-    found = measured(tmp_path, folder, *words_of(place), "--classes", "a sky=blue_sky")
+    words = (*words_of(place), "dataset.name=fruits", "--classes", "a sky=blue_sky")
+    found = measured(tmp_path, folder, *words)
     own = measured(tmp_path, folder)
+    assert (found["dataset"], own["dataset"]) == ("fruits", "imagefolder")
     assert found["confusion"] == own["confusion"]
     assert found["classes"] == own["classes"]
     assert found["accuracy"] == own["accuracy"]

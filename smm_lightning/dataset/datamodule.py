@@ -111,6 +111,7 @@ class ImageDataModule(L.LightningDataModule):
             raise problem("dataset.shots", what, shots)
         drawn = None if shots is None else Shots(shots, draw, draw_seed)
         self.source = source
+        self.name = source.name  # or that of a configuration, which may have several of a source
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.image_cache = at(image_cache)

@@ -46,7 +46,7 @@ def batch(data: ImageDataModule) -> Drawn:
     twins = {"train": data.names_of("train", train), "test": data.names_of("test", test)}
     _show_twins(places[2], data, {"train": train, "test": test}, twins)
     sizes = ", ".join(f"{name} {count:,}" for name, count in data.image_counts.items())
-    write_title(drawn, f"{data.source.name}: {sizes}, {minlength} classes", 8)
+    write_title(drawn, f"{data.name}: {sizes}, {minlength} classes", 8)
     tables: dict[str, Any] = {"counts": {"class": data.class_names, **counts}, "twins": twins}
     return Drawn(drawn, {"images": images, "names": np.array(names)}, tables)
 

@@ -54,7 +54,8 @@ def main() -> None:
     model = load_model(options.model, device, options.weights, precision, options.trust)
     given = {"size": model.input_size, "augmented": False}
     parts, node = TrustedParts(options.trust), _dataset_node(words, result)
-    data: ImageDataModule = parts.build("dataset", node, ImageDataModule, **given)
+    taken = {name: value for name, value in node.items() if name not in UNTAKEN}
+    data: ImageDataModule = parts.build("dataset", taken, ImageDataModule, **given)
     data.setup()
     if split not in data.image_counts:
         hint = did_you_mean(split, data.image_counts)
@@ -66,7 +67,7 @@ def main() -> None:
     pairs = ((batch["image"], batch["target"]) for batch in batches)
     measured = {
         "model": str(options.model),
-        "dataset": data.source.name,
+        "dataset": node.get("name") or data.name,
         "split": split,
         "precision": precision,
         **evaluate(model, pairs, places),
@@ -195,7 +196,7 @@ def _dataset_node(words: Sequence[str], result: Mapping[str, Any] | None) -> dic
     else:
         hint = "Only a finished run knows its own: use dataset=<name>."
         raise problem("dataset", "is missing", hint=hint)
-    return {name: value for name, value in node.items() if name not in UNTAKEN}
+    return dict(node)
 
 
 def _own_precision(result: Mapping[str, Any] | None, device: torch.device) -> str:

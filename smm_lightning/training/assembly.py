@@ -252,4 +252,6 @@ def _method_for(spec: BackboneSpec, node: Node) -> InputTransform:
 def _data_for(method: InputTransform | None, node: Node) -> ImageDataModule:
     """Of whatever size, without a method: where only its files or its values are looked at."""
     of_prompt = {} if method is None else {"size": method.input_size, "augmented": method.augmented}
-    return cast("ImageDataModule", build(node, "dataset", **of_prompt))
+    data = cast("ImageDataModule", build(node, "dataset", **of_prompt))
+    data.name = str(node.get("name") or data.name)
+    return data

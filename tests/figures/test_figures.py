@@ -30,6 +30,7 @@ from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
 from smm_lightning.run.look import look_of_name
+from smm_lightning.training.assembly import build_data
 from tests.dataset.test_dataset import write_images
 from tests.hostile import answer_of
 from tests.report.made_up import result, run
@@ -450,6 +451,17 @@ def test_a_batch_is_drawn_before_there_is_a_run(tmp_path, capfd):
     assert answer_of("figures", *words, "backbone=tiny", "seed=1") == 0  # augmented anew
     with np.load(place / "batch-imagefolder.npz") as shown:
         assert not np.array_equal(shown["images"], shown_first)
+
+
+def test_images_have_the_name_that_the_configuration_gives_them(composed, tmp_path):
+    for split in ("train", "test"):
+        write_images(tmp_path / "photos", split, ("cat", "dog"), count=5)
+    words = ["dataset=imagefolder", f"dataset.source.root={tmp_path}/photos", "backbone=tiny"]
+    cfg = composed(*words, "dataset.name=pets", "protocol=published", "dataset.batch_size=2")
+    data = build_data(cfg.backbone, cfg.method, cfg.dataset)
+    data.setup()
+    head = figures()["batch"].draw(data).figure.get_suptitle()
+    assert head == "pets: train 10, test 10, 2 classes"
 
 
 def test_figures_of_images_and_of_runs_are_told_apart(tmp_path, runs, capfd):
