@@ -57,24 +57,36 @@ def main() -> None:
         with writing("figures", place):
             draw_run(TrainedRun(run_in(place), options.trust), chosen)
         return
-    if place.is_dir():
-        (runs, broken), folder = (
-            runs_below(place),
-            folder_of(place, f"Runs in {place.resolve().name}"),
-        )
-    else:
-        grid = grid_of(options.what, options.overrides)
-        runs = [run for run in grid.runs if run.result and (run.folder / FILE).is_file()]
-        folder = folder_of(grid.root, title_of(options.what, options.overrides))
-        broken = grid.broken
-    for line in broken:
-        print(f"left out: {line}", file=sys.stderr)
-    if not runs:
-        raise UserError(f"figures: no run of {options.what} is finished.")
+    runs, folder = _finished(options.what, options.overrides)
     with writing("figures", folder):
         for name, members in groups_of(runs).items():
             group = Group(members, options.limit, numbers, options.trust)
             draw_group(group, folder / "figures", name, chosen)
+
+
+def _finished(what: str, overrides: Sequence[str]) -> tuple[list[Run], Path]:
+    """Runs of a folder or an experiment, and where to put figures; says what is left out.
+
+    Raises:
+        UserError: If none is finished.
+    """
+    place = at(what)
+    if place.is_dir():
+        runs, broken = runs_below(place)
+        folder = folder_of(place, f"Runs in {place.resolve().name}")
+    else:
+        grid = grid_of(what, overrides)
+        runs, broken = [run for run in grid.runs if run.result], grid.broken
+        folder = folder_of(grid.root, title_of(what, overrides))
+    for line in broken:
+        print(f"left out: {line}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"figures: no run of {what} is finished.")
+    if recorded := sum(run.only_recorded for run in runs):
+        told = "stand in a table alone: figures of histories, weights or images leave them out."
+        hint = "Trained with force=true they have a folder."
+        print(f"{recorded} of {len(runs)} finished runs {told} {hint}", file=sys.stderr)
+    return runs, folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +168,7 @@ def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -
     """
     keys = [run.key for run in group.runs]
     # Where weights or images are not there, what needs none of them is drawn all the same.
-    for weights in (False, True):
+    for weights in (False, True) if group.with_folders else (False,):
         entries = [entry for entry in chosen if entry.weights == weights]
         for entry in entries:
             if entry.of == "group" and (drawn := entry.draw(group)) is not None:

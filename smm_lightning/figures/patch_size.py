@@ -52,6 +52,6 @@ def patch_size(group: Group) -> Drawn | None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
-    axis.set(xlabel="patch size", ylabel="test accuracy (%)", title=group.title)
+    axis.set(xlabel="patch size", ylabel="test accuracy (%)", title=group.title_of(group.runs))
     drawn.legend(loc="outside lower center", ncols=4)
     return Drawn(drawn, data)

@@ -54,6 +54,11 @@ class Run:
         return in_a_line(self.finished["run_key"])
 
     @property
+    def only_recorded(self) -> bool:
+        """Whether its result stands in a table alone: no folder, no history, no weights."""
+        return "recorded" in self.finished
+
+    @property
     def method(self) -> str:
         """Its name."""
         return str(self.value("method.name"))

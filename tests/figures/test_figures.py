@@ -27,6 +27,7 @@ from smm_lightning.figures.pictures import panels
 from smm_lightning.figures.registry import Drawn, figure_of, figures
 from smm_lightning.figures.style import heat_map, in_lines, new_figure, save
 from smm_lightning.figures.trained import Group, TrainedRun
+from smm_lightning.figures.training import training
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
 from smm_lightning.run.look import look_of_name
@@ -304,6 +305,39 @@ def test_patch_sizes_with_bands_and_lines(tmp_path):
     assert data["mean"] == pytest.approx([60, 60, 40])
     assert data["std"] == pytest.approx([np.sqrt(200), 0, 0])
     assert data["n"] == [2, 2, 1]
+
+
+def test_runs_of_a_table_stand_where_accuracies_are_enough(tmp_path):
+    history = [{"epoch": 0, "train/loss": 2.0, "train/acc": 0.5}]
+    results = [
+        result(method="smm", seed=seed, config__method__patch_size=size, history=history)
+        for size in (4, 8)
+        for seed in (0, 1)
+    ]
+    results[3] = {**results[3], "recorded": "grid.csv", "history": None}
+    made = [run(tmp_path, one) for one in results]
+    group = Group(made)
+    assert patch_size(group).data["n"] == [2, 2]
+    assert training(group).data["n"] == [3]
+    assert training(group).runs == [one.key for one in made[:3]]
+    assert [one.run for one in group.trained] == [made[2]]
+
+    alone = Group(made[3:])
+    assert training(alone) is None
+    command.draw_group(alone, tmp_path / "figures", "alone", list(figures().values()))
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_grid_under_version_control_is_drawn_without_its_folders(tmp_path, capsys):
+    only = ["--only", "patch_size,training,pictures"]
+    assert answer_of("figures", "small_figure4", *only, f"paths.root={tmp_path}") == 0
+    assert "48 of 48 finished runs stand in a table alone" in capsys.readouterr().err
+    drawn = sorted(tmp_path.rglob("*.csv"))
+    assert [path.name for path in drawn] == [
+        "patch_size-eurosat_subset.csv",
+        "patch_size-gtsrb_subset.csv",
+    ]
+    assert set(columns(drawn[0])["n"]) == {"3"}
 
 
 def test_figures_are_files_with_their_data(tmp_path):
