@@ -29,7 +29,7 @@ from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.config import CONF
 from smm_lightning.run.declared import check_values
-from smm_lightning.run.settings import UNTAKEN
+from smm_lightning.run.settings import arguments
 
 _USUAL = UsualInput(224, IMAGENET_MEAN, IMAGENET_STD)  # of most networks
 _KINDS: dict[str, type] = {"method": InputTransform, "mapping": LabelMapping, "adapter": Adapter}
@@ -165,7 +165,7 @@ def _chosen(
             continue
         node: Any = OmegaConf.to_container(configuration[group], resolve=True)
         node |= {} if isinstance(choice, str) else choice
-        values = {name: value for name, value in node.items() if name not in UNTAKEN}
+        values = arguments(node)
         chosen[group] = _Chosen(get_object(values.pop("_target_")), values)
     return chosen
 

@@ -19,7 +19,7 @@ from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, distinct
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run.look import Look, look_of_name
-from smm_lightning.run.settings import UNTAKEN
+from smm_lightning.run.settings import arguments
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,11 @@ class TrainedRun:
         require_noted_images(self.result, str(self.run.folder))
         method = self.classifier.input_transform  # what cannot be read is said before images are
         node = {**self.result["config"]["dataset"], "augmentation": "none"}
-        node = {name: value for name, value in node.items() if name not in UNTAKEN}
         of_prompt = {"size": method.input_size, "augmented": method.augmented}
         parts = TrustedParts(self._trust)
-        data: ImageDataModule = parts.build("dataset", node, ImageDataModule, **of_prompt)
+        data: ImageDataModule = parts.build(
+            "dataset", arguments(node), ImageDataModule, **of_prompt
+        )
         data.setup()
         if changed := changed_images(self.result, data.taken):
             raise problem(str(self.run.folder), f"was trained with other images: {changed}")

@@ -34,7 +34,7 @@ from smm_lightning.inference.options import add_options, device_of
 from smm_lightning.run.config import CONF
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run.result import read_result
-from smm_lightning.run.settings import UNTAKEN, require_configuration
+from smm_lightning.run.settings import arguments, require_configuration
 
 SPLITS = ("test", "val", "train")
 _TOP = 5
@@ -54,8 +54,7 @@ def main() -> None:
     model = load_model(options.model, device, options.weights, precision, options.trust)
     given = {"size": model.input_size, "augmented": False}
     parts, node = TrustedParts(options.trust), _dataset_node(words, result)
-    taken = {name: value for name, value in node.items() if name not in UNTAKEN}
-    data: ImageDataModule = parts.build("dataset", taken, ImageDataModule, **given)
+    data: ImageDataModule = parts.build("dataset", arguments(node), ImageDataModule, **given)
     data.setup()
     if split not in data.image_counts:
         hint = did_you_mean(split, data.image_counts)

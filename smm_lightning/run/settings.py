@@ -27,7 +27,7 @@ PASSED: dict[str, tuple[str, ...]] = {
     "trainer": ("callbacks", "loggers", "network_precision", "folder"),
 }
 _NAMED = ("dataset", "method", "backbone", "mapping", "adapter")
-UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes
+_UNTAKEN = ("name", "look")  # fields of these for people, which no constructor takes
 _OF_VAL = {"test/loss": "val/loss", "test/loss_last": "val/loss"}  # instead of what the test says
 _LISTS = ("callbacks", "logger")  # nodes by names
 
@@ -186,9 +186,16 @@ def _without_echoes(lines: list[str], raw: Mapping[str, Any]) -> list[str]:
 def _without_name(group: str, node: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     if group not in _NAMED:
         return dict(node)
-    untaken = {name: node.get(name) for name in UNTAKEN if name in node or name == "name"}
+    untaken = {name: node.get(name) for name in _UNTAKEN if name in node or name == "name"}
     check_values(_Method if group == "method" else _Named, untaken, group, problems)
-    return {name: value for name, value in node.items() if name not in UNTAKEN}
+    return arguments(node)
+
+
+def arguments(node: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    """A node without the fields that no constructor takes, as plain values."""
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    values = cast("dict[str, Any]", plain)
+    return {name: value for name, value in values.items() if name not in _UNTAKEN}
 
 
 @dataclass

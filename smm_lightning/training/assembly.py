@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from smm_lightning.backbone import Adapter, BackboneSpec
 from smm_lightning.classifier import Pieces, ReprogrammedClassifier
@@ -25,7 +25,7 @@ from smm_lightning.files import at
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.settings import UNTAKEN, require_configuration
+from smm_lightning.run.settings import arguments, require_configuration
 from smm_lightning.training import Training
 from smm_lightning.training.micro_batch import MicroBatches
 from smm_lightning.training.module import ReprogrammingModule
@@ -218,13 +218,6 @@ def build(node: Node, group: str, **passed: Any) -> Any:
         UserError: Whatever the constructor finds.
     """
     return _instantiated(arguments(node), group, _KINDS.get(group, object), **passed)
-
-
-def arguments(node: Node) -> dict[str, Any]:
-    """A node without the keys that no constructor takes, as plain values."""
-    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    values = cast("dict[str, Any]", plain)
-    return {field: value for field, value in values.items() if field not in UNTAKEN}
 
 
 def _instantiated(node: Any, field: str, kind: type, **passed: Any) -> Any:
