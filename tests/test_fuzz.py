@@ -13,8 +13,8 @@ from smm_lightning.dataset.coop import read_split
 from smm_lightning.errors import UserError
 from smm_lightning.inference.model import load_model
 from smm_lightning.report.__main__ import report_of, write_report
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.runs import run_in
-from smm_lightning.report.tables import Layout
 from smm_lightning.run.result import FILE
 
 pytestmark = pytest.mark.slow

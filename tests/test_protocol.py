@@ -20,8 +20,9 @@ from smm_lightning.figures.trained import TrainedRun
 from smm_lightning.files import at
 from smm_lightning.report.__main__ import report_of
 from smm_lightning.report.chosen import chosen_on_val
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.runs import run_in, runs_below
-from smm_lightning.report.tables import Layout, unlike_cards
+from smm_lightning.report.tables import unlike_cards
 from smm_lightning.run.card import lines
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.train import train

@@ -24,6 +24,13 @@ class Augmentation:
     margin: int
     flip: bool
 
+    def words(self, size: int) -> str:
+        """For people, with crops of ``size`` pixels."""
+        train = [f"resized to {size + self.margin} px"]
+        train += [f"random crop of {size} px"] * (self.margin > 0) + ["random flip"] * self.flip
+        same = "" if len(train) == 1 else f" (tests: resized to {size} px)"
+        return f"{', '.join(train)}{same}"
+
 
 # The published code crops and flips on every dataset; a mirrored digit or sign is another one.
 PRESETS = {

@@ -1,9 +1,7 @@
 """From a source to batches on the device."""
 
 import functools
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,16 +19,17 @@ from smm_lightning.dataset.augmentation import PRESETS, crop_indices
 from smm_lightning.dataset.batch import Batch
 from smm_lightning.dataset.facts import Facts
 from smm_lightning.dataset.image_cache import ImageCache
-from smm_lightning.dataset.image_cache_builder import Content, open_or_build
 from smm_lightning.dataset.loaders import Loader, Loaders, Residency
+from smm_lightning.dataset.opening import OpenSplits, open_splits, require_trainable
+from smm_lightning.dataset.progress import progress_of
 from smm_lightning.dataset.resampling import resize
 from smm_lightning.dataset.sampler import BatchIndices, DeterministicBatchSampler
 from smm_lightning.dataset.selection import Selection
 from smm_lightning.dataset.shots import Draw, Shots
-from smm_lightning.dataset.sources import Listing, Source
-from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, Subset, stratified
+from smm_lightning.dataset.sources import Source
+from smm_lightning.dataset.subsets import ImagesOrFraction, Positions, stratified, subsets_of
 from smm_lightning.device import usable_cpus
-from smm_lightning.errors import Problems, problem
+from smm_lightning.errors import problem
 from smm_lightning.files import at
 from smm_lightning.ranges import Count, Fraction, ImageSize, Processes, Seed
 
@@ -105,7 +104,7 @@ class ImageDataModule(L.LightningDataModule):
         augmented: bool = True,
     ) -> None:
         super().__init__()
-        subsets = _subsets(train_images, test_images, subset_seed)
+        subsets = subsets_of(train_images, test_images, subset_seed)
         if shots is not None and train_images is not None:
             what = "cannot be combined with dataset.train_images"
             raise problem("dataset.shots", what, shots)
@@ -129,14 +128,21 @@ class ImageDataModule(L.LightningDataModule):
         sizes = {name: source.image_size or side for name, side in sides.items()}
         self.selection = Selection(subsets, drawn, val_fraction, use_val, subset_seed, sizes)
         self.on_batch: Callable[[], None] = _nothing  # called for every batch of any kind
-        self.overlaps: list[account.Overlap] = []  # known after setup
-        self._caches: dict[str, ImageCache] = {}
-        self._listings: dict[str, Listing] = {}
+        self._open = OpenSplits()  # by setup
 
     @property
     def class_names(self) -> list[str]:
         """In the order of the class numbers; known after :meth:`setup`."""
         return self._caches["train"].class_names
+
+    @property
+    def overlaps(self) -> list[account.Overlap]:
+        """Which images stand in two splits; known after :meth:`setup`."""
+        return self._open.overlaps
+
+    @property
+    def _caches(self) -> Mapping[str, ImageCache]:
+        return self._open.caches
 
     @property
     def evaluation_splits(self) -> list[str]:
@@ -159,25 +165,9 @@ class ImageDataModule(L.LightningDataModule):
         """
         if self._caches:
             return
-        # Listed once, and arrays only if a cache has to be built.
-        load = functools.cache(self.source.load)
-        listings = self.source.listings(load)
-        for name in self.selection.splits(listings):
-            recipe = self.selection.recipe(name, listings)
-            key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-            folder = self.image_cache / f"{self.source.name}-{name}-{recipe['size']}px-{key}"
-
-            def content(name: str = name) -> Content:
-                return self.selection.content(name, load())
-
-            self._caches[name] = open_or_build(folder, content, self.build_workers)
-        self._check()
-        origins = {name: self.selection.origin(name, listings) for name in self._caches}
-        self._listings = {name: listings[origin] for name, origin in origins.items()}
-        # Arrays are not read again only to name what has no name but its number.
-        parts = load().parts() if load.cache_info().currsize else {}
-        named = {name: parts.get(origin) for name, origin in origins.items()}
-        self.overlaps = account.overlaps(self._caches, named)
+        opened = open_splits(self.source, self.selection, self.image_cache, self.build_workers)
+        require_trainable(opened.caches["train"], self.source.name, self.batch_size)
+        self._open = opened
 
     def stamps(self) -> dict[str, str]:
         """For every split of a run, a text that changes when its images may have changed.
@@ -195,18 +185,14 @@ class ImageDataModule(L.LightningDataModule):
     def images(self) -> dict[str, dict[str, Any]]:
         """What the images of each split are, for ``result.json`` and checkpoints."""
         return {
-            name: account.of_split(name, cache, self._listings[name])
+            name: account.of_split(name, cache, self._open.listings[name])
             for name, cache in self._caches.items()
         }
 
     @property
     def preprocessing(self) -> str:
         """What is done to images before the prompt, in words."""
-        crop, side = self.augmentation, self.size + self.augmentation.margin
-        train = [f"resized to {side} px"] + [f"random crop of {self.size} px"] * (crop.margin > 0)
-        train += ["random flip"] * crop.flip
-        same = "" if len(train) == 1 else f" (tests: resized to {self.size} px)"
-        return f"{self.source.decoding.words}{', '.join(train)}{same}"
+        return f"{self.source.decoding.words}{self.augmentation.words(self.size)}"
 
     @property
     def taken(self) -> dict[str, Any]:
@@ -301,27 +287,7 @@ class ImageDataModule(L.LightningDataModule):
         return {"image": pixels, "target": batch["target"], "index": index, "loss_weight": weight}
 
     def _progress(self) -> tuple[int, int]:
-        """The epoch, and how many of its steps are done, also before Lightning has resumed.
-
-        In a checkpoint written during or after the last step of an epoch, that epoch may still
-        count as begun and not ended: its steps are done, and the next one begins.
-        """
-        if self.trainer is None:
-            return 0, 0
-        epoch, done = self._progress_of_trainer(self.trainer)
-        overfitted = self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return (0 if overfitted else epoch), done
-
-    @staticmethod
-    def _progress_of_trainer(trainer: L.Trainer) -> tuple[int, int]:
-        fit = trainer.fit_loop
-        epochs: Any = fit.epoch_progress.current
-        steps: Any = fit.epoch_loop.batch_progress
-        if epochs.started == epochs.processed:
-            return epochs.processed, 0
-        if steps.is_last_batch:
-            return epochs.started, 0
-        return epochs.processed, steps.current.processed
+        return (0, 0) if self.trainer is None else progress_of(self.trainer)
 
     @functools.cached_property
     def _loaders(self) -> Loaders:
@@ -359,34 +325,6 @@ class ImageDataModule(L.LightningDataModule):
         rank, world = self._place()
         return {-((rank - b) // world) for b in (self.batch_size, self._evaluation_batch())}
 
-    def _check(self) -> None:
-        problems = Problems()
-        train = self._caches["train"]
-        absent = sorted(set(range(len(train.class_names))) - set(train.labels.tolist()))
-        names = ", ".join(train.class_names[label] for label in absent)
-        where = f"{self.source.name}/train"
-        problems.require(not absent, where, "has classes without images", names)
-        problems.require(
-            self.batch_size <= len(train),
-            "dataset.batch_size",
-            f"is larger than the {len(train)} training images",
-            self.batch_size,
-            f"Use dataset.batch_size={max(1, len(train) // 4)}, say.",
-        )
-        if problems.lines:
-            self._caches = {}
-        problems.raise_if_any()
-
 
 def _nothing() -> None:
     """A function that can be pickled, unlike a lambda."""
-
-
-def _subsets(train_images: float | None, test_images: float | None, seed: int) -> dict[str, Subset]:
-    problems, subsets = Problems(), {"val": Subset()}
-    with problems.caught():
-        subsets["train"] = Subset(train_images, seed)
-    with problems.caught():
-        subsets["test"] = Subset(test_images, seed, "dataset.test_images")
-    problems.raise_if_any()
-    return subsets

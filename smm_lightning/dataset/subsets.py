@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
-from smm_lightning.errors import problem
+from smm_lightning.errors import Problems, problem
 
 Positions = NDArray[np.int64]
 ImagesOrFraction = Annotated[float, Gt(0), Le(1e9)]  # below 1 a share
@@ -59,6 +59,23 @@ class Subset:
             expected = f"must be between {classes} (one a class) and {len(labels)} (all)"
             raise problem(self.field, expected, self.images)
         return stratified(labels, count, self.seed)
+
+
+def subsets_of(
+    train_images: float | None, test_images: float | None, seed: int
+) -> dict[str, Subset]:
+    """Of every split; all of ``val``.
+
+    Raises:
+        UserError: A line for each value that is out of range.
+    """
+    problems, subsets = Problems(), {"val": Subset()}
+    with problems.caught():
+        subsets["train"] = Subset(train_images, seed)
+    with problems.caught():
+        subsets["test"] = Subset(test_images, seed, "dataset.test_images")
+    problems.raise_if_any()
+    return subsets
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> Positions:

@@ -14,12 +14,13 @@ from smm_lightning.errors import Problems, UserError
 from smm_lightning.files import at, write_atomically, writing
 from smm_lightning.report.answer import answer
 from smm_lightning.report.chosen import chosen_on_val
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
 from smm_lightning.report.paper import printed_order, setting_fields
 from smm_lightning.report.render import Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, distinct, flattened, runs_below
-from smm_lightning.report.tables import Layout, tables_of, unlike_cards
+from smm_lightning.report.tables import tables_of, unlike_cards
 from smm_lightning.run.card import shown_value
 from smm_lightning.run.identity import identity
 from smm_lightning.run.look import Look

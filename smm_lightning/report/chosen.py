@@ -4,8 +4,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.runs import Run
-from smm_lightning.report.tables import Layout
 from smm_lightning.text import in_a_line
 
 _METRIC = "val/acc"

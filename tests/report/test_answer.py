@@ -9,10 +9,11 @@ from smm_lightning.report.__main__ import report_of, with_beside
 from smm_lightning.report.answer import answer
 from smm_lightning.report.chart import chart_of
 from smm_lightning.report.chosen import chosen_on_val
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.page import page
 from smm_lightning.report.render import markdown
 from smm_lightning.report.runs import Run
-from smm_lightning.report.tables import Layout, tables_of
+from smm_lightning.report.tables import tables_of
 from tests.report.made_up import result, run
 from tests.report.test_report import HERE, LAST, made, missing
 

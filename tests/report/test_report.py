@@ -13,12 +13,13 @@ from smm_lightning.errors import UserError
 from smm_lightning.report.__main__ import folder_of, report_of, title_of, write_report
 from smm_lightning.report.answer import answer
 from smm_lightning.report.comparison import compare_methods
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
 from smm_lightning.report.paper import printed, setting_fields
 from smm_lightning.report.render import DASH, Report, as_csv, latex, markdown
 from smm_lightning.report.runs import Run, runs_below
-from smm_lightning.report.tables import Layout, tables_of
+from smm_lightning.report.tables import tables_of
 from tests.report.made_up import result, run, write
 
 LAST = Layout(metrics=("test/acc_last",))

@@ -13,10 +13,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from smm_lightning.figures.style import heat_map, new_figure
+from smm_lightning.report.layout import Layout
 from smm_lightning.report.notes import notes_of
 from smm_lightning.report.page import page
 from smm_lightning.report.render import Report, as_csv, latex, markdown
-from smm_lightning.report.tables import Layout, tables_of
+from smm_lightning.report.tables import tables_of
 from smm_lightning.run.recorded import read_table, record
 from smm_lightning.run.result import load_result
 from smm_lightning.text import csv_cell, from_csv_cell, in_a_line, parsed_json
