@@ -55,6 +55,34 @@ class Prompt:
         """What a file says beside the weights."""
         return {name: getattr(self, name) for name in _FACTS}
 
+    def load_into(self, classifier: Any) -> None:
+        """Give a classifier what was learned, in whatever precision it is stored.
+
+        Args:
+            classifier: whose ``state_dict`` has the same names.
+
+        Raises:
+            UserError: If weights do not fit, or no classifier that can answer comes of them.
+        """
+        expected = classifier.state_dict()
+        for name in self.weights.keys() & expected.keys():
+            if self.weights[name].is_floating_point() != expected[name].is_floating_point():
+                what = f"{name} must be of {expected[name].dtype}"
+                raise problem("prompt", what, str(self.weights[name].dtype))
+        try:
+            classifier.load_state_dict(
+                {
+                    name: value.to(expected[name].dtype) if name in expected else value
+                    for name, value in self.weights.items()
+                }
+            )
+        except RuntimeError as error:
+            reason = " ".join(str(error).splitlines()[-1].split())[:300]
+            raise problem("prompt", f"its weights do not fit its parts ({reason})") from error
+        if not classifier.fitted:
+            hint = "It was written before the first epoch of its training."
+            raise problem("prompt", "has no label mapping or no temperature yet", hint=hint)
+
 
 def read_prompt(path: Path) -> Prompt:
     """From a file, or a folder.

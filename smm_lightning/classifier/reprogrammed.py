@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from smm_lightning.backbone import Backbone
+from smm_lightning.classifier.evaluating import evaluating
 from smm_lightning.classifier.parts import Pieces
 from smm_lightning.classifier.sharing import Sharing
 from smm_lightning.dataset.batch import checked_batches, checked_names, require_form
@@ -235,20 +236,18 @@ class ReprogrammedClassifier(Sharing, nn.Module):
             What :meth:`source` gave, and targets, on the CPU; nothing where there is a temperature.
         """
         answers: list[tuple[Tensor, Tensor]] = []
-        was_training, device = self.training, self.backbone.device
-        self.eval()
+        device = self.backbone.device
         self.label_mapping.reset()
         try:
-            for images, targets in batches:
-                source = self.source(images.to(device))
-                self.label_mapping.observe(source, targets.to(device))
-                if not self._has_temperature:
-                    answers.append((source.cpu(), targets.cpu()))
+            with evaluating(self):
+                for images, targets in batches:
+                    source = self.source(images.to(device))
+                    self.label_mapping.observe(source, targets.to(device))
+                    if not self._has_temperature:
+                        answers.append((source.cpu(), targets.cpu()))
         except BaseException:
             self.label_mapping.statistics = None  # a part of the images is no count
             raise
-        finally:
-            self.train(was_training)
         return answers
 
     def facts(self) -> dict[str, Any]:
@@ -274,12 +273,8 @@ class ReprogrammedClassifier(Sharing, nn.Module):
                 numbers. Their range is not looked at, which would make a GPU wait.
         """
         require_form(images, self.input_size)
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             confidences: Tensor = self(images.to(self.backbone.device)).float().softmax(1)
-        finally:
-            self.train(was_training)
         return confidences
 
     @override

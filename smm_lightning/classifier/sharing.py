@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from smm_lightning.backbone import Backbone
 from smm_lightning.classifier.exporting import write_export
+from smm_lightning.classifier.model_card import TEMPLATE, card_values
 from smm_lightning.classifier.parts import Pieces, TrustedParts
 from smm_lightning.classifier.prompt_file import (
     FILE,
@@ -23,11 +24,9 @@ from smm_lightning.classifier.prompt_file import (
 )
 from smm_lightning.errors import one_line, problem
 from smm_lightning.files import at, write_atomically, writing
-from smm_lightning.text import as_markdown, in_a_line
 
 _MODULES = {"method": "input_transform", "mapping": "label_mapping"}
 _OF_HUB = inspect.signature(hf_hub_download).parameters.keys()
-_TEMPLATE = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
 
 
 class Sharing(
@@ -36,7 +35,7 @@ class Sharing(
     pipeline_tag="image-classification",
     tags=["visual-prompting", "visual-reprogramming"],
     paper_url="https://arxiv.org/abs/2406.03150",
-    model_card_template=_TEMPLATE,
+    model_card_template=TEMPLATE,
 ):
     """What a :class:`ReprogrammedClassifier` has to do with files.
 
@@ -108,7 +107,7 @@ class Sharing(
                 with NaN.
         """
         classifier: Any = cls.before_training(prompt, **options)
-        load_learned(classifier, prompt.weights)
+        prompt.load_into(classifier)
         size = classifier.input_size
         if not classifier.probabilities(torch.full((1, 3, size, size), 0.5)).isfinite().all():
             raise problem("prompt", "its answers are NaN", hint="The file is damaged.")
@@ -246,24 +245,11 @@ class Sharing(
         Args:
             more: further lines of the card, by their names.
         """
-        module: Any = self
-        kinds = {name: dict(self.nodes.get(name) or {}) for name in ("backbone", "method")}
-        classes = {k: str(node.get("_target_")).rpartition(".")[2] for k, node in kinds.items()}
-        chosen = [kinds["backbone"].get(name) for name in ("model", "depth")]
-        network = " ".join([classes["backbone"], *(str(one) for one in chosen if one)])
-        lines = {**self.prompt.card, **more}
         card: ModelCard = ModelCard.from_template(
             self._hub_mixin_info.model_card_data,
             template_str=self._hub_mixin_info.model_card_template,
             paper_url=self._hub_mixin_info.paper_url,
-            classes=[as_markdown(name) for name in self.class_names],
-            network=as_markdown(network),
-            method=as_markdown(classes["method"]),
-            own=classes["backbone"] == "OwnNetwork",
-            image_size=self.backbone.image_size,
-            input_size=module.input_size,
-            sha256=self.backbone.sha256,
-            lines={as_markdown(_shown(k)): as_markdown(_shown(v)) for k, v in lines.items()},
+            **card_values(self, more),
         )
         return card
 
@@ -289,10 +275,6 @@ class Sharing(
         )
 
 
-def _shown(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else in_a_line(value)
-
-
 def _fetched(repository: str, **hub: Any) -> Path:
     """The prompt file of a repository on the hub.
 
@@ -304,30 +286,3 @@ def _fetched(repository: str, **hub: Any) -> Path:
     except (OSError, ValueError) as error:  # of the hub's many, and of httpx
         what = f"is no file or folder here, and not on the hub ({one_line(error)[:200]})"
         raise problem("from_pretrained", what, repository) from error
-
-
-def load_learned(classifier: Any, weights: Mapping[str, Tensor]) -> None:
-    """Give a classifier what was learned, in whatever precision it is stored.
-
-    Args:
-        classifier: whose ``state_dict`` has the same names.
-        weights: by names.
-
-    Raises:
-        UserError: If they do not fit, or no classifier that can answer comes of them.
-    """
-    expected = classifier.state_dict()
-    for name in weights.keys() & expected.keys():
-        if weights[name].is_floating_point() != expected[name].is_floating_point():
-            what = f"{name} must be of {expected[name].dtype}"
-            raise problem("prompt", what, str(weights[name].dtype))
-    try:
-        classifier.load_state_dict(
-            {k: v.to(expected[k].dtype) if k in expected else v for k, v in weights.items()}
-        )
-    except RuntimeError as error:
-        reason = " ".join(str(error).splitlines()[-1].split())[:300]
-        raise problem("prompt", f"its weights do not fit its parts ({reason})") from error
-    if not classifier.fitted:
-        hint = "It was written before the first epoch of its training."
-        raise problem("prompt", "has no label mapping or no temperature yet", hint=hint)

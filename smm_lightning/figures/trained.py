@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from smm_lightning.classifier import Prompt, ReprogrammedClassifier, TrustedParts, read_prompt
-from smm_lightning.classifier.sharing import load_learned
 from smm_lightning.dataset import ImageDataModule
 from smm_lightning.dataset.subsets import Positions
 from smm_lightning.device import best_device
@@ -78,7 +77,7 @@ class TrainedRun:
         prompt = self._prompt
         classifier = ReprogrammedClassifier.before_training(prompt, trust=self._trust)
         before = {name: value.clone() for name, value in classifier.state_dict().items()}
-        load_learned(classifier, prompt.weights)
+        prompt.load_into(classifier)
         after = {name: value.clone() for name, value in classifier.state_dict().items()}
         return classifier.eval().to(self.device), before, after
 

@@ -5,10 +5,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.files import at
+from smm_lightning.run.environment import environment
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.identity import identity, run_key, run_name
 from smm_lightning.run.recorded import Tables
-from smm_lightning.run.result import Objective, environment
+from smm_lightning.run.result import Objective
 
 Result = dict[str, Any]
 

@@ -5,13 +5,9 @@ Reading and writing only: no torch, no Lightning, no Hydra is imported.
 
 import json
 import math
-import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -36,7 +32,6 @@ Objective = _Accuracy | _Loss | _Cost
 # Numbers of a run are named so; those without a value are null.
 _NUMBERS = ("train/", "test/", "val/", "time/", "params/", "method/", "best/epoch", "temperature")
 _CHOICES = ("dataset", "method", "backbone", "mapping", "adapter", "recipe")
-_PACKAGES = ("smm-lightning", "torch", "torchvision", "lightning", "hydra-core", "timm", "numpy")
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> Path:
@@ -278,31 +273,3 @@ def score(objective: Objective, result: dict[str, Any]) -> float:
         hint = "For val/acc, set dataset.val_fraction or take a dataset that has a val split."
         raise problem("objective", "the result has no such number", objective, hint)
     return float(value)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "versions": {name: version(name) for name in _PACKAGES},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in the folder of this code; ``None`` without git or outside a checkout."""
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed program, fixed arguments
-            ["git", *arguments],  # noqa: S607 - git has no fixed place
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

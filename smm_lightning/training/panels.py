@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from smm_lightning.classifier.evaluating import evaluating
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours, views
 from smm_lightning.ranges import Count
 from smm_lightning.training.logger import quietly
@@ -68,10 +69,8 @@ class Panels(Callback, ABC):
         if logger is None:
             return
         transform = module.classifier.input_transform
-        was_training = transform.training
-        transform.eval()
-        arrays = views(transform, self._fixed_images(trainer, module))
-        transform.train(was_training)
+        with evaluating(transform):
+            arrays = views(transform, self._fixed_images(trainer, module))
         epoch, last = trainer.current_epoch, (trainer.max_epochs or 0) - 1
         statistics = {"epoch": epoch, **mask_statistics(arrays["mask"])}
         logger.log_metrics(statistics, trainer.global_step)
@@ -215,13 +214,11 @@ def _of_side(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 @torch.inference_mode()
 def _answers(trainer: L.Trainer, module: Any) -> tuple[Tensor, Tensor]:
     """True and predicted classes (N,) of the test images."""
-    was_training = module.training
-    module.eval()
-    pairs = [
-        (batch["target"].cpu(), module(batch["image"]).argmax(1).cpu())
-        for batch in trainer.datamodule.plain_batches("test", module.device)  # type: ignore[attr-defined]
-    ]
-    module.train(was_training)
+    with evaluating(module):
+        pairs = [
+            (batch["target"].cpu(), module(batch["image"]).argmax(1).cpu())
+            for batch in trainer.datamodule.plain_batches("test", module.device)  # type: ignore[attr-defined]
+        ]
     targets, predicted = zip(*pairs, strict=True)
     return torch.cat(targets), torch.cat(predicted)
 

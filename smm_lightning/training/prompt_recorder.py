@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
+from smm_lightning.classifier.evaluating import evaluating
 from smm_lightning.dataset.batch import pair_of
 from smm_lightning.method import InputTransform
 
@@ -43,10 +44,8 @@ def effect(transform: InputTransform, images: Tensor) -> dict[str, Tensor]:
         transform: in any mode; measured in eval mode, which leaves its running means alone.
         images: see above.
     """
-    was_training = transform.training
-    transform.eval()
-    mask, added = transform.mask(images), transform(images) - transform.bare(images)
-    transform.train(was_training)
+    with evaluating(transform):
+        mask, added = transform.mask(images), transform(images) - transform.bare(images)
     return {
         "prompt/mask": mask.float().abs().mean(),
         "prompt/distance": added.float().square().mean().sqrt(),
