@@ -120,7 +120,7 @@ FILES = {
         from smm_lightning.figures.registry import Drawn, figure
         from smm_lightning.figures.style import new_figure
 
-        @figure("bars", of="group", caption="Test accuracies as bars.")
+        @figure("bars", of="group", needs="accuracies", caption="Test accuracies as bars.")
         def bars(group):
             drawn = new_figure()
             values = [run.finished["test/acc_last"] for run in group.runs]

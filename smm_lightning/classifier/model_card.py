@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smm_lightning.text import as_markdown, in_a_line
+
+if TYPE_CHECKING:
+    from smm_lightning.classifier.reprogrammed import ReprogrammedClassifier
 
 TEMPLATE = Path(__file__).with_name("model_card.md").read_text(encoding="utf-8")
 
 
-def card_values(classifier: Any, more: Mapping[str, object]) -> dict[str, Any]:
+def card_values(classifier: "ReprogrammedClassifier", more: Mapping[str, object]) -> dict[str, Any]:
     """For :data:`TEMPLATE`: classes, frozen network and its checksum, how it was trained, accuracy.
 
     Args:
-        classifier: a :class:`ReprogrammedClassifier` that a file can hold.
+        classifier: that a file can hold.
         more: further lines of the card, by their names.
     """
     kinds = {name: dict(classifier.nodes.get(name) or {}) for name in ("backbone", "method")}

@@ -245,11 +245,12 @@ class Sharing(
         Args:
             more: further lines of the card, by their names.
         """
+        module: Any = self
         card: ModelCard = ModelCard.from_template(
             self._hub_mixin_info.model_card_data,
             template_str=self._hub_mixin_info.model_card_template,
             paper_url=self._hub_mixin_info.paper_url,
-            **card_values(self, more),
+            **card_values(module, more),
         )
         return card
 

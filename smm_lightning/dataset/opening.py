@@ -64,7 +64,7 @@ def open_splits(source: Source, selection: Selection, folder: Path, workers: int
 
 
 def require_trainable(train: ImageCache, name: str, batch_size: int) -> None:
-    """Every class has an image, and one batch does not take all and more.
+    """Every class has an image, and a batch is no larger than the training set.
 
     Args:
         train: the training images.

@@ -11,14 +11,16 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from hydra import compose, initialize_config_dir
 
 from smm_lightning.dataset import account
 from smm_lightning.device import keep_freed_memory
 from smm_lightning.errors import UserError, problem
-from smm_lightning.figures.registry import Entry, figure_of, figures
+from smm_lightning.figures.registry import Entry, Needs, figure_of, figures
 from smm_lightning.figures.style import save
 from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.files import at, writing
@@ -57,14 +59,16 @@ def main() -> None:
         with writing("figures", place):
             draw_run(TrainedRun(run_in(place), options.trust), chosen)
         return
-    runs, folder = _finished(options.what, options.overrides)
+    runs, folder = _finished_runs(options.what, options.overrides)
+    drawn: list[Path] = []
     with writing("figures", folder):
         for name, members in groups_of(runs).items():
             group = Group(members, options.limit, numbers, options.trust)
-            draw_group(group, folder / "figures", name, chosen)
+            drawn += draw_group(group, folder / "figures", name, chosen)
+    _say_left_out(runs, chosen, drawn)
 
 
-def _finished(what: str, overrides: Sequence[str]) -> tuple[list[Run], Path]:
+def _finished_runs(what: str, overrides: Sequence[str]) -> tuple[list[Run], Path]:
     """Runs of a folder or an experiment, and where to put figures; says what is left out.
 
     Raises:
@@ -82,11 +86,23 @@ def _finished(what: str, overrides: Sequence[str]) -> tuple[list[Run], Path]:
         print(f"left out: {line}", file=sys.stderr)
     if not runs:
         raise UserError(f"figures: no run of {what} is finished.")
-    if recorded := sum(run.only_recorded for run in runs):
-        told = "stand in a table alone: figures of histories, weights or images leave them out."
-        hint = "Trained with force=true they have a folder."
-        print(f"{recorded} of {len(runs)} finished runs {told} {hint}", file=sys.stderr)
     return runs, folder
+
+
+def _say_left_out(runs: Sequence[Run], chosen: Sequence[Entry], drawn: Sequence[Path]) -> None:
+    """Runs of a table alone, where figures were asked for that read more of a run.
+
+    Raises:
+        UserError: If nothing was drawn for them.
+    """
+    count = sum(run.only_recorded for run in runs)
+    if not count or all(entry.needs == "accuracies" for entry in chosen):
+        return
+    what = f"{count} of {len(runs)} runs stand in a table alone, where most figures find too little"
+    hint = "paths.results=null trains them here."
+    if not drawn:
+        raise UserError(f"figures: {what}. {hint}")
+    print(f"left out: {what}. {hint}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,15 +165,17 @@ def _of(groups: Iterable[tuple[str, ...]], places: Sequence[int]) -> set[tuple[s
     return {tuple(key[place] for place in places) for key in groups}
 
 
-def draw_run(trained: TrainedRun, chosen: Sequence[Entry]) -> None:
-    """Figures of a run, into its folder ``figures``."""
-    folder = trained.run.folder / "figures"
-    for entry in _without_weights_first(chosen):
+def draw_run(trained: TrainedRun, chosen: Sequence[Entry]) -> list[Path]:
+    """Figures of a run, into its folder ``figures``, and their files."""
+    folder, files = trained.run.folder / "figures", []
+    for entry in sorted(chosen, key=lambda entry: get_args(Needs).index(entry.needs)):
         if entry.of == "run" and (drawn := entry.draw(trained)) is not None:
-            print(save(drawn, folder / entry.name, entry.caption, [trained.run.key]), flush=True)
+            files.append(save(drawn, folder / entry.name, entry.caption, [trained.run.key]))
+            print(files[-1], flush=True)
+    return files
 
 
-def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -> None:
+def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -> list[Path]:
     """Figures that compare the methods, and those of one run of each method.
 
     Args:
@@ -165,16 +183,25 @@ def draw_group(group: Group, folder: Path, name: str, chosen: Sequence[Entry]) -
         folder: of the comparisons.
         name: of the group, in the names of files.
         chosen: which figures.
+
+    Returns:
+        Their files.
     """
-    keys = [run.key for run in group.runs]
+    files: list[Path] = []
+    with_folders = replace(group, runs=[run for run in group.runs if not run.only_recorded])
     # Where weights or images are not there, what needs none of them is drawn all the same.
-    for weights in (False, True) if group.with_folders else (False,):
-        entries = [entry for entry in chosen if entry.weights == weights]
+    for needs in get_args(Needs):
+        shown = group if needs == "accuracies" else with_folders
+        entries = [entry for entry in chosen if entry.needs == needs and shown.runs]
+        keys = [run.key for run in shown.runs]
         for entry in entries:
-            if entry.of == "group" and (drawn := entry.draw(group)) is not None:
-                print(save(drawn, folder / f"{entry.name}-{name}", entry.caption, keys), flush=True)
-        for trained in group.trained:
-            draw_run(trained, entries)
+            if entry.of == "group" and (drawn := entry.draw(shown)) is not None:
+                place = folder / f"{entry.name}-{name}"
+                files.append(save(drawn, place, entry.caption, keys))
+                print(files[-1], flush=True)
+        for trained in with_folders.trained:
+            files += draw_run(trained, entries)
+    return files
 
 
 def draw_data(overrides: Sequence[str], chosen: Sequence[Entry]) -> None:
@@ -197,7 +224,3 @@ def draw_data(overrides: Sequence[str], chosen: Sequence[Entry]) -> None:
             if entry.of == "data" and (drawn := entry.draw(data)) is not None:
                 name = f"{entry.name}-{config.dataset.name}"
                 print(save(drawn, folder / name, entry.caption), flush=True)
-
-
-def _without_weights_first(chosen: Sequence[Entry]) -> list[Entry]:
-    return sorted(chosen, key=lambda entry: entry.weights)

@@ -59,7 +59,7 @@ _PANELS = (
 @figure(
     "curves",
     of="run",
-    weights=False,
+    needs="history",
     caption="Training loss, accuracies, changes of the label mapping and size of the prompt "
     "for each epoch (as Figure 11).",
 )

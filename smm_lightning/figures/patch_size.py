@@ -14,7 +14,7 @@ from smm_lightning.report.runs import distinct
 @figure(
     "patch_size",
     of="group",
-    weights=False,
+    needs="accuracies",
     caption="Test accuracy against the patch size, shared masks as lines; bands are one standard "
     "deviation over the seeds (as Figure 4).",
 )
@@ -52,6 +52,6 @@ def patch_size(group: Group) -> Drawn | None:
     axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
-    axis.set(xlabel="patch size", ylabel="test accuracy (%)", title=group.title_of(group.runs))
+    axis.set(xlabel="patch size", ylabel="test accuracy (%)", title=group.title)
     drawn.legend(loc="outside lower center", ncols=4)
     return Drawn(drawn, data)

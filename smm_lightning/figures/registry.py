@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from smm_lightning.errors import did_you_mean, problem
 
 Kind = Literal["run", "group", "data"]
+# What a figure reads of a run: of its row in a table, of its result, or checkpoint and images, too.
+Needs = Literal["accuracies", "history", "weights"]
 _NO_FIGURES = ("__main__", "registry", "style", "trained")  # modules beside those of figures
 
 
@@ -45,21 +47,21 @@ class Entry:
         of: what it is drawn for.
         caption: for people.
         draw: the function.
-        weights: whether it needs checkpoints and images; those that do not are drawn first.
+        needs: what it reads; those that need less are drawn first.
     """
 
     name: str
     of: Kind
     caption: str
     draw: FigureFunction
-    weights: bool = True
+    needs: Needs = "weights"
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
 def figure(
-    name: str, *, of: Kind, caption: str, weights: bool = True
+    name: str, *, of: Kind, caption: str, needs: Needs = "weights"
 ) -> Callable[[FigureFunction], FigureFunction]:
     """Make a function a figure.
 
@@ -68,11 +70,12 @@ def figure(
         of: ``run``: it takes a :class:`TrainedRun`; ``group``: a :class:`Group`; ``data``: an
             :class:`ImageDataModule`, which needs no run.
         caption: what it shows, in a sentence.
-        weights: ``False`` for one that needs results only.
+        needs: ``accuracies`` for one that a row under ``docs/results`` is enough for: it is drawn
+            of runs without a folder, too; ``history`` for one that reads ``result.json`` only.
     """
 
     def register(draw: FigureFunction) -> FigureFunction:
-        _ENTRIES[name] = Entry(name, of, caption, draw, weights)
+        _ENTRIES[name] = Entry(name, of, caption, draw, needs)
         return draw
 
     return register

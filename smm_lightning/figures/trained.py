@@ -188,7 +188,7 @@ class Group:
     """Runs on one dataset, with one backbone and one mapping, whose methods are compared.
 
     Attributes:
-        runs: finished; those that stand in a table alone serve figures that need accuracies only.
+        runs: finished.
         limit: how many training images take part.
         numbers: of training images that were asked for.
         trust: see :class:`TrustedParts`.
@@ -199,32 +199,28 @@ class Group:
     numbers: Sequence[int] | None = None
     trust: Collection[str] = ()
 
-    @property
-    def with_folders(self) -> list[Run]:
-        """Those with a history, a checkpoint and the settings of their images."""
-        return [run for run in self.runs if not run.only_recorded]
-
     @cached_property
     def trained(self) -> list[TrainedRun]:
         """For each method the run of the lowest seed; of several patch sizes the paper's, 8."""
         ordered = sorted(
-            self.with_folders,
+            self.runs,
             key=lambda run: (run.value("method.patch_size") not in (None, 8), run.value("seed")),
         )
-        methods = distinct(run.method for run in self.with_folders)
+        methods = distinct(run.method for run in self.runs)
         chosen = (next(run for run in ordered if run.method == method) for method in methods)
         return [TrainedRun(run, self.trust) for run in chosen]
 
-    def title_of(self, runs: Sequence[Run]) -> str:
-        """Dataset, number of methods and of runs, for the head of a figure of these."""
-        methods = len({run.method for run in runs})
-        counted = [(methods, "method"), (len(runs), "run")]
+    @property
+    def title(self) -> str:
+        """Dataset, number of methods and of runs, for the head of a figure."""
+        methods = len({run.method for run in self.runs})
+        counted = [(methods, "method"), (len(self.runs), "run")]
         words = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in counted]
-        return ", ".join([str(runs[0].value("dataset.name")), *words])
+        return ", ".join([str(self.runs[0].value("dataset.name")), *words])
 
     @property
     def title_of_trained(self) -> str:
-        """As :meth:`title_of`, for a figure of :attr:`trained`."""
+        """As :attr:`title`, for a figure of :attr:`trained`."""
         methods = len(self.trained)
         dataset = self.runs[0].value("dataset.name")
         return f"{dataset}, {methods} method{'s' if methods > 1 else ''}, one run each"

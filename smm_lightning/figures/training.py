@@ -15,17 +15,14 @@ from smm_lightning.report.runs import Run
 @figure(
     "training",
     of="group",
-    weights=False,
+    needs="history",
     caption="Training loss and training accuracy for each epoch, and accuracies of the last epoch "
     "with one standard deviation over the seeds (as Figures 11 and 12).",
 )
-def training(group: Group) -> Drawn | None:
-    """Figures 11 and 12: means over the seeds; nothing where no run has its history."""
-    shown = group.with_folders
-    if not shown:
-        return None
+def training(group: Group) -> Drawn:
+    """Figures 11 and 12: means over the seeds."""
     methods: dict[str, list[Run]] = defaultdict(list)
-    for run in shown:
+    for run in group.runs:
         methods[run.method].append(run)
     drawn = new_figure(2 * COLUMN, 2.4)
     left, middle, right = drawn.subplots(1, 3)
@@ -53,8 +50,8 @@ def training(group: Group) -> Drawn | None:
     labels = [group.looks[method].label for method in methods]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
     right.set_title("accuracy (%), test hatched")
-    write_title(drawn, group.title_of(shown), 8)
-    return Drawn(drawn, data, runs=[run.key for run in shown])
+    write_title(drawn, group.title, 8)
+    return Drawn(drawn, data)
 
 
 def _means(results: list[dict[str, Any]], name: str) -> Any:

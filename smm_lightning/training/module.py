@@ -142,7 +142,7 @@ class ReprogrammingModule(L.LightningModule):
             self.current_epoch,
             lambda: counted_pairs(self.trainer, self.device),
             self._over_ranks,
-            self._evaluating(self.trainer.precision_plugin.forward_context()),
+            self._precision_of_tests(self.trainer.precision_plugin.forward_context()),
         )
 
     @override
@@ -263,12 +263,14 @@ class ReprogrammingModule(L.LightningModule):
 
     def _evaluate(self, split: str, batch: Any) -> None:
         images, targets = pair_of(batch)
-        with self._evaluating(nullcontext()):  # Lightning has entered training's
+        with self._precision_of_tests(nullcontext()):  # Lightning has entered training's
             logits = self(images)
         # Of every loss the same number, so that losses of runs can be compared.
         self._note(split, logits, targets, cross_entropy(logits, targets))
 
-    def _evaluating(self, usual: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+    def _precision_of_tests(
+        self, usual: AbstractContextManager[Any]
+    ) -> AbstractContextManager[Any]:
         """What tests and counts compute in, where ``usual`` is training's."""
         full = torch.autocast(self.device.type, enabled=False)
         return full if self.full_evaluation else usual

@@ -27,7 +27,6 @@ from smm_lightning.figures.pictures import panels
 from smm_lightning.figures.registry import Drawn, figure_of, figures
 from smm_lightning.figures.style import heat_map, in_lines, new_figure, save
 from smm_lightning.figures.trained import Group, TrainedRun
-from smm_lightning.figures.training import training
 from smm_lightning.method.pictures import VIEWS, equalised, true_colours
 from smm_lightning.report.runs import Run, runs_below
 from smm_lightning.run.look import look_of_name
@@ -311,33 +310,41 @@ def test_runs_of_a_table_stand_where_accuracies_are_enough(tmp_path):
     history = [{"epoch": 0, "train/loss": 2.0, "train/acc": 0.5}]
     results = [
         result(method="smm", seed=seed, config__method__patch_size=size, history=history)
+        | {"run_key": f"{size} {seed}"}
         for size in (4, 8)
         for seed in (0, 1)
     ]
-    results[3] = {**results[3], "recorded": "grid.csv", "history": None}
+    results[2] |= {"recorded": "grid.csv", "history": None}
+    chosen = [figure_of(name) for name in ("patch_size", "training")]
     made = [run(tmp_path, one) for one in results]
-    group = Group(made)
-    assert patch_size(group).data["n"] == [2, 2]
-    assert training(group).data["n"] == [3]
-    assert training(group).runs == [one.key for one in made[:3]]
-    assert [one.run for one in group.trained] == [made[2]]
+    files = command.draw_group(Group(made), tmp_path, "all", chosen)
+    assert [path.name for path in files] == ["patch_size-all.png", "training-all.png"]
+    assert columns(tmp_path / "patch_size-all.csv")["n"] == ["2", "2"]
+    training = tmp_path / "training-all.csv"
+    assert columns(training)["n"] == ["3"]
+    assert training.read_text().startswith("# runs: 4 0 4 1 8 1\n")
 
-    alone = Group(made[3:])
-    assert training(alone) is None
-    command.draw_group(alone, tmp_path / "figures", "alone", list(figures().values()))
-    assert not (tmp_path / "figures").exists()
+    assert command.draw_group(Group([made[2]]), tmp_path / "none", "one", chosen) == []
 
 
 def test_a_grid_under_version_control_is_drawn_without_its_folders(tmp_path, capsys):
-    only = ["--only", "patch_size,training,pictures"]
-    assert answer_of("figures", "small_figure4", *only, f"paths.root={tmp_path}") == 0
-    assert "48 of 48 finished runs stand in a table alone" in capsys.readouterr().err
-    drawn = sorted(tmp_path.rglob("*.csv"))
-    assert [path.name for path in drawn] == [
-        "patch_size-eurosat_subset.csv",
-        "patch_size-gtsrb_subset.csv",
-    ]
-    assert set(columns(drawn[0])["n"]) == {"3"}
+    grid = "small_figure4", f"paths.root={tmp_path}", "--only"
+    assert answer_of("figures", *grid, "patch_size,training") == 0
+    left_out = "left out: 48 of 48 runs stand in a table alone"
+    assert left_out in capsys.readouterr().err
+    of_smm = {}
+    for path in tmp_path.rglob("*.csv"):
+        rows = columns(path)
+        assert set(rows["n"]) == {"3"}
+        of_smm[path.stem] = float(rows["mean"][rows["patch size"].index("8")])
+    assert of_smm == {  # as in docs/RESULTS.md
+        "patch_size-eurosat_subset": pytest.approx(66.2, abs=0.05),
+        "patch_size-gtsrb_subset": pytest.approx(43.7, abs=0.05),
+    }
+    assert answer_of("figures", *grid, "patch_size") == 0
+    assert "left out" not in capsys.readouterr().err
+    assert answer_of("figures", *grid, "pictures") == 2
+    assert "paths.results=null trains them here" in capsys.readouterr().err
 
 
 def test_figures_are_files_with_their_data(tmp_path):
@@ -452,7 +459,10 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
         (["smoke", "--only", "mask"], r"--only: unknown .got 'mask'.*Known: batch, before"),
         (["smoke", "--limit", "0"], r"--limit: must be at least 1"),
         (["smoke", "--images", "a"], r"--images: must be numbers"),
-        (["smoke", "paths.root=nowhere"], r"figures: no run of smoke is finished"),
+        (
+            ["smoke", "paths.root=nowhere", "paths.results=null"],
+            r"no run of smoke is finished",
+        ),
     ],
 )
 def test_wrong_commands_are_answered(monkeypatch, arguments, message):
