@@ -3,6 +3,7 @@
 Heavy imports wait until the command line is known to be good.
 """
 
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -102,7 +103,6 @@ def outcome(
     recorder: "EpochRecorder",
 ) -> dict[str, Any]:
     """What ``result.json`` says of a training that has ended, with the tests that are still due."""
-    from smm_lightning.dataset import account
     from smm_lightning.training.checkpoints import test_best
 
     history = recorder.history
@@ -111,7 +111,8 @@ def outcome(
         last = trainer.test(module, datamodule=data, verbose=False)[0]
     best = best_of(history, chooser(cfg.protocol.name, data.evaluation_splits))
     summary = summarize(history, last, best) | module.describe() | data.taken
-    summary |= account.facts(data.image_counts, data.overlaps)
+    summary["data/images"] = data.image_counts
+    summary["in_two_splits"] = [asdict(overlap) for overlap in data.overlaps]
     summary["diagnosis"] = recorder.diagnosis(len(data.class_names))
     told = {
         "history": history,
@@ -133,7 +134,7 @@ def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:
     """See :func:`same_images.images_since`."""
     from smm_lightning.training.same_images import images_since
 
-    return images_since(cfg.paths.run, cfg.backbone, cfg.method, cfg.dataset, result)
+    return images_since(cfg, result)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -173,23 +173,9 @@ class Sharing(
         """
         if unknown := hub.keys() - _OF_HUB:  # which nobody would look at where nothing is fetched
             raise problem("from_pretrained", "takes no such argument", sorted(unknown)[0])
-        given: dict[str, Any] = {"backbone": backbone, "weights": weights, "trust": trust}
-        return cls._from_pretrained(model_id=str(source), **given, **hub)
-
-    @classmethod
-    @override
-    def _from_pretrained(  # type: ignore[override]
-        cls,
-        *,
-        model_id: str,
-        backbone: nn.Module | None,
-        weights: str | None,
-        trust: Collection[str],
-        **hub: Any,
-    ) -> Self:
-        path = at(model_id)
+        path = at(source)
         if not path.exists():
-            path = _fetched(model_id, **hub)
+            path = _fetched(str(source), **hub)
         return cls.from_prompt(read_prompt(path), backbone=backbone, weights=weights, trust=trust)
 
     @override

@@ -1,8 +1,8 @@
 """What a run takes as its images, what it leaves out, and what stands in two splits."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,16 +45,6 @@ def of_split(name: str, cache: ImageCache, listing: Listing) -> dict[str, Any]:
         "left out": dict(listing.left_out),
         "without": [cache.class_names[label] for label in absent],
     }
-
-
-def facts(counts: Mapping[str, int], shared: Sequence[Overlap]) -> dict[str, Any]:
-    """For ``result.json``: how many images each split has, and what two of them share.
-
-    Args:
-        counts: of the images, by splits.
-        shared: by two splits.
-    """
-    return {"data/images": counts, "in_two_splits": [asdict(overlap) for overlap in shared]}
 
 
 def overlaps(caches: Mapping[str, ImageCache], splits: Mapping[str, Split | None]) -> list[Overlap]:

@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageColor
+from PIL import Image, ImageColor, ImageOps
 
 from smm_lightning.errors import UserError, problem
 
@@ -46,32 +47,13 @@ class Decoding:
     def rgb(self, image: Image.Image) -> Image.Image:
         """The image upright, opaque, in RGB."""
         if self.exif:
-            image.load()  # Pillow turns TIFF files by itself while it loads them, and says so here
-            turned = _UPRIGHT.get(_orientation(image) or 1)
-            image = image if turned is None else image.transpose(turned)
+            image.load()  # before all else: what is no image is no matter of its EXIF data
+            with suppress(Exception):  # which may be anything
+                ImageOps.exif_transpose(image, in_place=True)
         if self.background is None or not image.has_transparency_data:
             return image.convert("RGB")
         behind = Image.new("RGBA", image.size, self.background)
         return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
-
-
-# From the EXIF orientation to what turns the image upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _orientation(image: Image.Image) -> int | None:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return None
 
 
 AS_PUBLISHED = Decoding()

@@ -1,6 +1,7 @@
 """A user's own images: a folder for each split, and in it one for each class."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -164,15 +165,15 @@ def images_by_class(
     walker = Walker()  # one for all classes: a file that two of them link to counts once
     names: list[str] = []
     labels: list[int] = []
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
     present = [name for name in class_folders if (folder / name).is_dir()]  # it may lack a class
     every = walker.below(*(folder / class_folder for class_folder in present))
     for class_folder, paths in zip(present, every, strict=True):
         label = class_folders.index(class_folder)
         names += [path.relative_to(folder).as_posix() for path in paths.images]
         labels += [label] * len(paths.images)
-        _add(left_out, paths.counts)
-    _add(left_out, _beside(folder))
+        left_out.update(paths.counts)
+    left_out.update(_beside(folder))
     objects = None if groups is None else objects_of(names, groups)
     return FileSplit(name, folder, names, labels, decoding, groups=objects, left_out=left_out)
 
@@ -183,11 +184,6 @@ def _beside(folder: Path) -> dict[str, int]:
     visible = sum(not is_hidden(name) for name in names)
     counts = {NO_CLASS: visible, HIDDEN: len(names) - visible}
     return {reason: count for reason, count in counts.items() if count}
-
-
-def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
-    for reason, count in counts.items():
-        total[reason] = total.get(reason, 0) + count
 
 
 def objects_of(names: Sequence[str], pattern: re.Pattern[str]) -> NDArray[np.str_]:

@@ -52,13 +52,8 @@ def equalised(picture: NDArray[np.float32], *, centred: bool) -> NDArray[np.floa
     flat = picture.reshape(-1, 3)
     ranks = np.empty_like(flat)
     for channel in range(3):
-        values, inverse, counts = np.unique(
-            flat[:, channel], return_inverse=True, return_counts=True
-        )
-        below = np.cumsum(counts) - counts
-        ranks[:, channel] = (
-            below[inverse] / max(1, len(flat) - counts[-1]) if len(values) > 1 else 0.5
-        )
+        below = np.searchsorted(np.sort(flat[:, channel]), flat[:, channel])
+        ranks[:, channel] = below / below.max() if below.any() else 0.5
     return np.clip(ranks, 0, 1).reshape(picture.shape)
 
 

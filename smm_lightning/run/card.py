@@ -21,6 +21,7 @@ _OF_PROTOCOL = ("protocol", "test set", "stopped by", "limits", "shots", "draw")
 _COMPARABLE = (*_OF_PROTOCOL, "train images", "val images", "test images", "precision")
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
 _CHECKSUM = 16  # digits
+_MOST_SHOWN = 4  # values of a line that differs
 
 
 def chooser(protocol: ProtocolName, evaluated: Sequence[str]) -> str | None:
@@ -156,17 +157,15 @@ def lines(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     values = {name: list(dict.fromkeys(card.get(name) for card in cards)) for name in names}
     shared = [f"{name}: {shown_value(v[0])}" for name, v in values.items() if len(v) == 1]
     differ = [f"{name} ({_several(v)})" for name, v in values.items() if len(v) > 1]
-    said = [*(["; ".join(shared)] if shared else []), *_headed("differs", differ)]
+    said = ["; ".join(shared)] * bool(shared)
+    said += [f"differs: {', '.join(differ)}"] * bool(differ)
     return [in_a_line(line) for line in said]
 
 
-def _headed(head: str, parts: Sequence[str]) -> list[str]:
-    return [f"{head}: {', '.join(parts)}"] if parts else []
-
-
-def _several(values: Sequence[Any], most: int = 4) -> str:
-    shown = [shown_value(value) for value in values]
-    return " / ".join(shown) if len(shown) <= most else f"{len(shown)} values"
+def _several(values: Sequence[Any]) -> str:
+    if len(values) > _MOST_SHOWN:
+        return f"{len(values)} values"
+    return " / ".join(map(shown_value, values))
 
 
 def shown_value(value: Any) -> str:

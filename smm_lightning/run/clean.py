@@ -22,7 +22,7 @@ from smm_lightning.errors import UserError
 from smm_lightning.files import UNFINISHED, at, read_json
 from smm_lightning.run.checkpoint import read_checkpoint
 from smm_lightning.run.config import CONF
-from smm_lightning.run.folder import LOCK, NEVER_BEGAN, STATE, RunFolder
+from smm_lightning.run.folder import LOCK, NEVER_BEGAN, STATE, RunFolder, is_locked
 from smm_lightning.run.result import FILE, read_result
 
 _OLD_S = 3600  # seconds after which nobody writes to a temporary file any more
@@ -121,7 +121,7 @@ def of_builds(caches: Path) -> Iterator[Leftover]:
     """
     for folder, ending in _caches(caches):
         lock = _lock_of(folder)
-        if ending and not _held(lock):
+        if ending and not is_locked(lock):
             yield Leftover(folder, "a build that was killed", lock)
 
 
@@ -196,14 +196,3 @@ def _digest(cache: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(digest)
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process builds the cache of this lock."""
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True

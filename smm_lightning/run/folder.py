@@ -141,7 +141,7 @@ class RunFolder:
             noted = State(kind, in_a_line(note["reason"]), float(note["since"]))
         except (OSError, ValueError, KeyError, TypeError):
             noted = State("pending")
-        if self._is_locked():
+        if is_locked(self.path / LOCK):
             return State("running", noted.reason, noted.since)
         if noted.name == "running":
             seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_batch))
@@ -156,19 +156,21 @@ class RunFolder:
                 path.rmdir() if path.is_dir() else path.unlink()
             self.path.rmdir()
 
-    def _is_locked(self) -> bool:
-        if not (self.path / LOCK).exists():
-            return False
-        try:
-            import fcntl
-        except ImportError:  # Windows, where looking at a lock means taking it
-            return _is_taken(FileLock(self.path / LOCK))
-        try:
-            with (self.path / LOCK).open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+
+def is_locked(lock: Path) -> bool:
+    """Whether a process holds a lock, without disturbing it."""
+    if not lock.exists():
         return False
+    try:
+        import fcntl
+    except ImportError:  # Windows, where looking at a lock means taking it
+        return _is_taken(FileLock(lock))
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def _is_taken(lock: FileLock) -> bool:

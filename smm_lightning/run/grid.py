@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from smm_lightning.errors import UserError, did_you_mean, problem
+from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.files import at
 from smm_lightning.run.config import CONF
 from smm_lightning.run.folder import RunFolder
@@ -222,16 +222,3 @@ def _hydra(config_dir: Path) -> Iterator[None]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         yield
-
-
-def jobs_of(arguments: Sequence[str]) -> list[Job]:
-    """For commands: ``<experiment> [overrides]``.
-
-    Raises:
-        UserError: See :func:`expand`.
-    """
-    if not arguments or "=" in arguments[0]:
-        raise UserError(
-            "experiment: is missing. The first argument names a file of conf/experiment."
-        )
-    return expand(arguments[0], arguments[1:])

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from smm_lightning.run.folder import STATES, State
-from smm_lightning.run.grid import ALL_TABLES, Job, expand, jobs_of, paper_grids
+from smm_lightning.run.grid import ALL_TABLES, Job, expand, paper_grids
 
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "killed": "red"}
 
@@ -33,7 +33,7 @@ def main() -> None:
     if options.experiment == ALL_TABLES:
         grids = ((name, expand(name, options.overrides)) for name in paper_grids())
         sys.exit(not print_grids(grids))
-    jobs = jobs_of([options.experiment, *options.overrides])
+    jobs = expand(options.experiment, options.overrides)
     rows = jobs[0].tables.rows
     states = [(job, state_of(job, rows)) for job in jobs]
     print_states(states, everything=options.all)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from smm_lightning.run.images import changed_images
-from smm_lightning.training.assembly import Node, build, build_data
+from smm_lightning.training.assembly import build, build_data
 
 
-def images_since(
-    folder: str, backbone: Node, method: Node, dataset: Node, result: dict[str, Any]
-) -> str:
+def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:
     """What differs between the images of a result and those of now; empty if nothing does.
 
     Names, sizes and times of the files are compared first; where one of these differs, the pixels.
@@ -17,24 +17,20 @@ def images_since(
     images are no longer there stands, with a line.
 
     Args:
-        folder: of the run.
-        backbone: its node in the run's configuration.
-        method: likewise.
-        dataset: likewise.
+        cfg: the run's configuration.
         result: content of its ``result.json``, or of a table (see :mod:`run.recorded`).
 
     Raises:
         UserError: If the images of now cannot be read.
     """
-    data = build(dataset, "dataset")  # of whatever size: only its files are looked at
+    data = build(cfg.dataset, "dataset")  # of whatever size: only its files are looked at
     if not data.source.is_there():
-        print(
-            f"{Path(folder).name}: its images are not here, so they were not compared", flush=True
-        )
+        name = Path(cfg.paths.run).name
+        print(f"{name}: its images are not here, so they were not compared", flush=True)
         return ""
     then = {split: facts.get("stamp") for split, facts in result["images"].items()}
     if data.stamps() == then:
         return ""
-    data = build_data(backbone, method, dataset)
+    data = build_data(cfg.backbone, cfg.method, cfg.dataset)
     data.setup()
     return changed_images(result, data.taken)
