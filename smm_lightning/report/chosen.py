@@ -9,6 +9,7 @@ from smm_lightning.report.runs import Run
 from smm_lightning.text import in_a_line
 
 _METRIC = "val/acc"
+_NAMED = 4  # cells at most that took the usual values
 
 
 def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[str]]:
@@ -22,8 +23,8 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
         layout: whose ``tried`` names the fields.
 
     Returns:
-        Those runs and all missing ones, in the given order, and a line for each cell that was
-        decided, and one for all others.
+        Those runs and all missing ones, in the given order, and a line for all cells that took the
+        same values, and one for those that are undecided.
     """
     if not layout.tried:
         return list(runs), []
@@ -34,7 +35,8 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
         tried = tuple(str(run.value(field)) for field in layout.tried)
         cells[layout.cell(run)][tried].append(run)
     kept: set[int] = set()
-    lines, undecided = [], []
+    undecided: list[str] = []
+    decided: dict[str, list[str]] = defaultdict(list)
     for candidates in cells.values():
         best = _best(candidates)
         chosen = [*candidates.values()] if best is None else [candidates[best]]
@@ -51,12 +53,23 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
         )
         whole = all(run.result is not None for some in candidates.values() for run in some)
         rest = "" if whole else ", while runs are missing"
-        lines.append(f"Chosen on val for {cell}: {values}{rest}.")
+        decided[f"{values}{rest}"].append(cell)
+    lines = [f"Chosen on val for {named}: {values}." for named, values in _named(decided)]
     if undecided:
         others = f" and {len(undecided) - 1} more" if undecided[1:] else ""
         want = "for want of a seed that all have with an accuracy on val"
         lines.append(f"Nothing chosen on val yet for {undecided[0]}{others}, {want}.")
     return [run for run in runs if id(run) in kept or run.result is None], lines
+
+
+def _named(decided: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Cells, and what they took; most of many cells go without their names."""
+    ordered = sorted(decided.items(), key=lambda pair: len(pair[1]))
+    named = [("; ".join(cells), values) for values, cells in ordered]
+    if ordered and len(ordered[-1][1]) > _NAMED:
+        values, cells = ordered[-1]
+        named[-1] = f"{'the other' if ordered[1:] else 'all'} {len(cells)} cells", values
+    return named
 
 
 def _best(candidates: Mapping[tuple[str, ...], Sequence[Run]]) -> tuple[str, ...] | None:

@@ -195,6 +195,20 @@ def test_val_chooses_and_never_the_test():
     assert lines[0] in report.notes
 
 
+def test_cells_that_took_the_same_stand_in_a_line():
+    runs = [tried(rate, rate, 0.5, name) for name in "abcde" for rate in (0.1, 0.2)]
+    assert chosen_on_val(runs, TRIED)[1] == ["Chosen on val for all 5 cells: optimizer.lr 0.2."]
+    runs += [tried(0.1, 0.9, 0.5, "f"), tried(0.2, 0.8, 0.5, "f")]
+    assert chosen_on_val(runs, TRIED)[1] == [
+        "Chosen on val for f, smm: optimizer.lr 0.1.",
+        "Chosen on val for the other 5 cells: optimizer.lr 0.2.",
+    ]
+    assert chosen_on_val(runs[2:], TRIED)[1] == [
+        "Chosen on val for f, smm: optimizer.lr 0.1.",
+        "Chosen on val for b, smm; c, smm; d, smm; e, smm: optimizer.lr 0.2.",
+    ]
+
+
 def test_without_val_nothing_is_chosen_and_nothing_vanishes():
     runs = [tried(0.1, None, 0.9), tried(0.01, float("nan"), 0.4), tried(0.001, 0.8, 0.5)]
     shown, (line,) = chosen_on_val(runs, TRIED)
