@@ -461,7 +461,7 @@ def test_the_command_draws_everything(runs, monkeypatch, capsys):
         (["smoke", "--images", "a"], r"--images: must be numbers"),
         (
             ["smoke", "paths.root=nowhere", "paths.results=null"],
-            r"no run of smoke is finished",
+            r"figures: no run of smoke is finished",
         ),
     ],
 )
