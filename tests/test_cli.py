@@ -38,6 +38,7 @@ def composed(arguments):
             ["method.pach_size=4"],
             r"method.pach_size: no such field .*Did you mean 'method.patch_size'",
         ),
+        (["method=full", "method.patch_size=4"], r"method.patch_size: .* A field of method=smm, "),
         (["epoch=3"], r"epoch: no such field .got 'epoch=3'.. Did you mean 'epochs'\?"),
         (["methd=smm"], r"methd: no such field .*Did you mean 'method'\?"),
         (
@@ -137,14 +138,35 @@ def test_good_command_lines_compose(arguments):
         (("seed=1,0,1",), "error: seed: the sweep names a value twice (got '1')."),
         (("method=smm,full,smm",), "error: method: the sweep names a value twice (got 'smm')."),
         (("method=glob(zzz*)",), "error: method: the sweep has no value (got 'method=glob(zzz*)')"),
+        (
+            ("recipe=[paper,steady]",),
+            "error: recipe: takes one choice (got 'recipe=[paper,steady]')",
+        ),
     ],
 )
 def test_sweeps_that_run_nothing_or_a_run_twice_are_refused(arguments, message, tmp_path):
-    done = run_program("-m", *SMALL, *arguments, cwd=tmp_path)
+    refused(run_program("-m", *SMALL, *arguments, cwd=tmp_path), message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "method=[full,narrow]",
+            "error: method: takes one choice (got 'method=[full,narrow]'). A sweep over them: -m ",
+        ),
+        ("~protocol", "error: protocol.val_fraction: is missing, and other fields are made of it."),
+    ],
+)
+def test_several_choices_of_a_group_and_none_are_refused(word, message, tmp_path):
+    refused(run_program(*SMALL, word, cwd=tmp_path), message, tmp_path)
+
+
+def refused(done, message, folder):
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(folder.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,7 @@ def main() -> None:
         if layout.beside:
             beside = grid_of(layout.beside[0], [*options.overrides, *layout.beside[1:]])
         if options.record:
-            finished = [run.result for run in grid.runs if run.result is not None]
-            print(grid.tables.record(options.what, finished))
+            print(grid.tables.record(options.what, grid.rows()))
     folder = folder_of(root, title)
     with writing("report", folder):
         report = report_of(title, runs, layout, broken, separate=options.separate)
@@ -105,6 +104,12 @@ class Grid:
     tables: Tables
     broken: list[str]
     command: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Results for ``--record``, each with what was tried in it, which no name says."""
+        finished = [run for run in self.runs if run.result is not None]
+        tried = [{field: run.value(field) for field in self.layout.tried} for run in finished]
+        return [{**run.finished, "tried": t} for run, t in zip(finished, tried, strict=True)]
 
 
 def grid_of(experiment: str, overrides: Sequence[str]) -> Grid:

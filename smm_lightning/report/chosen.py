@@ -15,8 +15,9 @@ _NAMED = 4  # cells at most that took the usual values
 def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[str]]:
     """Of each cell the runs whose tried values have the highest mean accuracy on ``val``.
 
-    Candidates are compared over the seeds that all of them have finished. Where one has no accuracy
-    on ``val``, nothing is chosen, and all stay.
+    Candidates are compared over the seeds that all of them have finished; of equal ones the first
+    of the grid is taken, and the line says so. Where one has no accuracy on ``val``, nothing is
+    chosen, and all stay.
 
     Args:
         runs: of a grid.
@@ -39,20 +40,20 @@ def chosen_on_val(runs: Sequence[Run], layout: Layout) -> tuple[list[Run], list[
     decided: dict[str, list[str]] = defaultdict(list)
     for candidates in cells.values():
         best = _best(candidates)
-        chosen = [*candidates.values()] if best is None else [candidates[best]]
+        chosen = [candidates[best[0]]] if best else [*candidates.values()]
         kept |= {id(run) for some in chosen for run in some}
         if len(candidates) == 1:
             continue
         first = next(iter(candidates.values()))[0]
         cell = ", ".join(in_a_line(first.value(name)) for name in (*layout.rows, *layout.columns))
-        if best is None:
+        if not best:
             undecided.append(cell)
             continue
         values = ", ".join(
-            f"{name} {value}" for name, value in zip(layout.tried, best, strict=True)
+            f"{name} {value}" for name, value in zip(layout.tried, best[0], strict=True)
         )
         whole = all(run.result is not None for some in candidates.values() for run in some)
-        rest = "" if whole else ", while runs are missing"
+        rest = ("" if whole else ", while runs are missing") + (" (a tie)" if best[1:] else "")
         decided[f"{values}{rest}"].append(cell)
     lines = [f"Chosen on val for {named}: {values}." for named, values in _named(decided)]
     if undecided:
@@ -72,14 +73,15 @@ def _named(decided: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     return named
 
 
-def _best(candidates: Mapping[tuple[str, ...], Sequence[Run]]) -> tuple[str, ...] | None:
-    """The values to take, or ``None``."""
+def _best(candidates: Mapping[tuple[str, ...], Sequence[Run]]) -> list[tuple[str, ...]]:
+    """The values with the highest mean, several if they are equal; none without a common seed."""
     accuracies = {values: _by_seed(runs) for values, runs in candidates.items()}
     shared = set.intersection(*(set(of_seeds) for of_seeds in accuracies.values()))
     if not shared:
-        return None
-    means = {v: sum(of[seed] for seed in shared) for v, of in accuracies.items()}
-    return max(means, key=lambda values: means[values])
+        return []
+    # Accuracies are float32: what is closer than that is the same number of images.
+    sums = {v: round(sum(of[seed] for seed in shared), 6) for v, of in accuracies.items()}
+    return [values for values, total in sums.items() if total == max(sums.values())]
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What Hydra is told to look at before a run or a sweep begins: nothing is written before."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import exit_with, explain
 from smm_lightning.run.settings import PASSED, check_configuration
 
+_OF_ONE_CHOICE = (*PASSED, "protocol", "recipe")
+
 
 class Checks(Callback):
     """Hydra calls it; ``conf/train.yaml`` names it.
@@ -37,11 +39,8 @@ class Checks(Callback):
         problems = Problems()
         with _exiting():
             check_configuration(config, problems)
-            for group in PASSED:
-                choice = config.hydra.runtime.choices.get(group)
-                problems.require(
-                    choice is None or isinstance(choice, str), group, "takes one choice", choice
-                )
+            for override in _parsed(config.hydra.overrides.task):
+                _check_choice(override, problems)
             problems.raise_if_any()
             for place in {config.paths.run, config.hydra.run.dir}:
                 _require_folder(at(place))
@@ -58,7 +57,6 @@ class Checks(Callback):
         sweeper, problems = config.hydra.sweeper, Problems()
         params = sweeper.get("params") or {}
         axes = [f"{name}={values}" for name, values in params.items()]
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         with _exiting():
             for name, values in params.items():
                 what, where = "must be text, such as '1,2'", f"hydra.sweeper.params.{name}"
@@ -66,7 +64,8 @@ class Checks(Callback):
             trials = sweeper.get("n_trials", 1)
             problems.require(trials >= 1, "hydra.sweeper.n_trials", "must be at least 1", trials)
             problems.raise_if_any()
-            for override in parser.parse_overrides([*axes, *config.hydra.overrides.task]):
+            for override in _parsed([*axes, *config.hydra.overrides.task]):
+                _check_choice(override, problems)
                 _check_axis(override, problems)
             problems.raise_if_any()
             _require_folder(at(config.paths.root))
@@ -92,6 +91,19 @@ def _require_folder(path: Path) -> None:
         reason = error.strerror or str(error)
         hint = "Choose another paths.root."
         raise problem("paths.run", f"cannot be made ({reason})", str(path), hint) from error
+
+
+def _parsed(overrides: Iterable[str]) -> list[Override]:
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(overrides))
+
+
+def _check_choice(override: Override, problems: Problems) -> None:
+    """Hydra merges several choices of a group into one, of which no table says what it is."""
+    group, choice = override.key_or_group, override.value()
+    if group in _OF_ONE_CHOICE and isinstance(choice, list):
+        hint = f"A sweep over them: -m {group}={','.join(map(str, choice))}."
+        problems.add(group, "takes one choice", override.input_line, hint)
 
 
 def _check_axis(override: Override, problems: Problems) -> None:

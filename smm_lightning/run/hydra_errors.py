@@ -42,6 +42,7 @@ _HINTS = (
 _PLUGINS = {"ray": "ray", "submitit": "slurm", "optuna": "optuna"}
 _EXPLAINED = (UserError, HydraException, OmegaConfBaseException, ValueError, YAMLError, OSError)
 _OVERRIDE = "Write field=value or group=choice; quote values with special characters."
+_SHOWN = 3  # choices in a hint
 _NOTHING_CHOSEN = "Config group override must be a string or a list"
 
 
@@ -129,9 +130,17 @@ def _unknown_field(field: str, arguments: Sequence[str]) -> UserError:
     if field.startswith("vars."):  # open to any name
         hint = f"New ones are written with a plus: +{given}."
     else:
-        hint = closest(field, _known_names(arguments))
+        hint = _of_other_choices(field) or closest(field, _known_names(arguments))
     hint = hint or f"`{started_as()} --cfg job` prints all fields."
     return problem(field, "no such field", given, hint)
+
+
+def _of_other_choices(field: str) -> str:
+    """A hint for a field that the choice of its group does not have, and others have."""
+    group, _, name = field.rpartition(".")
+    files = sorted((CONF / group).glob("*.yaml")) if group else []
+    having = [f"{group}={file.stem}" for file in files if name in OmegaConf.load(file)]
+    return f"A field of {', '.join(having[:_SHOWN])}." if having else ""
 
 
 def _known_names(arguments: Sequence[str]) -> list[str]:
@@ -173,6 +182,9 @@ def _no_choice(arguments: Sequence[str]) -> UserError:
 
 def _first_lines(error: Exception) -> UserError:
     text = " ".join(str(error).split())
+    left_out = re.match(r"Interpolation key '([^']+)' not found", text)
+    if left_out:
+        return problem(left_out[1], "is missing, and other fields are made of it")
     hint = next((hint for words, hint in _HINTS if words in text), "")
     short = re.split(r" (?:1\. To use it as a list|full_key:|See https)", text)[0]
     return UserError(f"configuration: {short} {hint}".rstrip())

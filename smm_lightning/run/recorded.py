@@ -32,6 +32,7 @@ _NUMBERS = ("seed", "epochs", "test/acc_last")
 _NESTED = {
     "data/images": None,
     "card": None,
+    "tried": None,
     "images": {"images", "digest"},
     "environment": {"git_commit", "git_dirty", "torch", "cpus"},
 }

@@ -209,6 +209,15 @@ def test_cells_that_took_the_same_stand_in_a_line():
     ]
 
 
+def test_of_equal_values_the_first_is_taken_and_called_a_tie():
+    up, down = 1 + 3e-8, 1 - 3e-8  # what float32 makes of the same number of images
+    runs = [tried(0.1, 0.895 * down, 0.3), tried(0.1, 0.865 * down, 0.3, seed=1)]
+    runs += [tried(0.01, 0.87 * up, 0.9), tried(0.01, 0.89 * up, 0.9, seed=1)]
+    shown, (line,) = chosen_on_val(runs, TRIED)
+    assert [run.value("optimizer.lr") for run in shown] == [0.1, 0.1]
+    assert line.endswith("optimizer.lr 0.1 (a tie).")
+
+
 def test_without_val_nothing_is_chosen_and_nothing_vanishes():
     runs = [tried(0.1, None, 0.9), tried(0.01, float("nan"), 0.4), tried(0.001, 0.8, 0.5)]
     shown, (line,) = chosen_on_val(runs, TRIED)
