@@ -80,7 +80,8 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
                 raise problem(field, "there is no val to measure it on", number, hint)
         if run.force and not further_rank() and not run.dry:
             run.folder.begin_anew()
-        start = starting_point(run.folder.checkpoint, cfg.ckpt_path, run.epochs, anew=run.force)
+        left, key = run.folder.checkpoint, run.folder.key
+        start = starting_point(left, cfg.ckpt_path, run.epochs, key, anew=run.force)
         summary: dict[str, Any] = {}
         with closed_at_end(loggers, summary), refusals_in_a_line(start):
             log_configuration(loggers, cfg)
@@ -107,7 +108,7 @@ def outcome(
 
     history = recorder.history
     last: Mapping[str, float] = history[-1] if history else {}
-    if "test/acc" not in last:  # the last epoch was not tested
+    if "test/acc" not in last or not _whole_tests(trainer):
         last = trainer.test(module, datamodule=data, verbose=False)[0]
     best = best_of(history, chooser(cfg.protocol.name, data.evaluation_splits))
     summary = summarize(history, last, best) | module.describe() | data.taken
@@ -128,6 +129,12 @@ def outcome(
         tested = test_best(trainer, module, data, at(cfg.paths.run), best.epoch)
         summary["test/acc_best_val"] = tested
     return summary
+
+
+def _whole_tests(trainer: "L.Trainer") -> bool:
+    """Whether tests after epochs measure all images, and not ``limit_val_batches`` of them."""
+    limit = trainer.limit_val_batches
+    return isinstance(limit, float) and limit == 1  # the int 1 is one batch
 
 
 def images_since(cfg: DictConfig, result: dict[str, Any]) -> str:

@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from smm_lightning.benchmark.measure import seconds_a_call
 from smm_lightning.benchmark.setting import Setting, spec_of
 from smm_lightning.device import AUTOCAST, fuses_attention, precision_for
 from smm_lightning.method import INTERPOLATIONS, SampleSpecificMask, use_kernel
 from smm_lightning.report.paper import rows_of
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import composed
 from smm_lightning.training.assembly import build
 
 BACKBONES = ("resnet18", "resnet50", "vit_b32")
@@ -53,8 +52,7 @@ def counted(backbone: str) -> dict[str, int]:
 def smm_of(backbone: str, interpolation: str = "patchwise") -> SampleSpecificMask:
     """SMM as it is trained with a backbone."""
     words = [f"backbone={backbone}", "recipe=paper", f"method.interpolation={interpolation}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", words)
+    config = composed(words)
     spec = spec_of(Setting(backbone=backbone))
     method: SampleSpecificMask = build(config.method, "method", **spec.of_images)
     return method

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from typing_extensions import override
 
 from smm_lightning.backbone import BackboneSpec
 from smm_lightning.dataset import Source, Splits
 from smm_lightning.dataset.splits import ArraySplit
-from smm_lightning.run.config import CONF, quoted
+from smm_lightning.run.config import composed, quoted
 from smm_lightning.training.assembly import build
 
 _SIDE = 32  # of the images, in pixels
@@ -130,8 +129,7 @@ def config_of(setting: Setting) -> DictConfig:
         overrides["backbone.image_size"] = setting.size
     if setting.method.startswith(_MASKED):
         overrides["method.width"] = setting.width
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"{field}={value}" for field, value in overrides.items()])
+    config = composed(f"{field}={value}" for field, value in overrides.items())
     side = build(config.backbone, "backbone").image_size  # timm's models know their own
     config.backbone.image_size = side
     config.dataset.native_size = _SIDE if side > _SIDE else side // 2  # the pad method has a border

@@ -22,9 +22,10 @@ from smm_lightning.classifier.prompt_file import (
     require_card,
     write_prompt,
 )
-from smm_lightning.errors import one_line, problem
+from smm_lightning.errors import UserError, one_line, problem
 from smm_lightning.files import at, write_atomically, writing
 
+_BESIDE = ("config.json", "README.md")
 _MODULES = {"method": "input_transform", "mapping": "label_mapping"}
 _OF_HUB = inspect.signature(hf_hub_download).parameters.keys()
 
@@ -189,12 +190,13 @@ class Sharing(
 
         Raises:
             UserError: If nothing was fitted yet, a file could not say what this is built of, or the
-                folder cannot be written.
+                folder cannot be written or holds such files of somebody else.
         """
         folder = at(save_directory)
         if (folder / "last.ckpt").exists():
             what, hint = "is the folder of a run, which has weights of its own", "Use another one."
             raise problem("save_pretrained", what, str(folder), hint)
+        _require_own(folder)
         require_card(self.card, "card")
         _ = self.prompt  # before a folder is made
         with writing("save_pretrained", folder):
@@ -260,6 +262,22 @@ class Sharing(
         print(
             f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}"
         )
+
+
+def _require_own(folder: Path) -> None:
+    """What is replaced must have been saved here before.
+
+    Raises:
+        UserError: If it is of another program, or by hand.
+    """
+    there = [name for name in (FILE, *_BESIDE) if (folder / name).exists()]
+    try:
+        ours = not there or bool(read_prompt(folder / FILE))
+    except UserError:
+        ours = False
+    if not ours:
+        what = f"holds a {there[0]} that was not saved here by this program"
+        raise problem("save_pretrained", what, str(folder), "Use another folder.")
 
 
 def _fetched(repository: str, **hub: Any) -> Path:

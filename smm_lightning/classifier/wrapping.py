@@ -6,7 +6,6 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
@@ -27,7 +26,7 @@ from smm_lightning.dataset import Decoding
 from smm_lightning.errors import Problems, closest, problem
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import CONF, composed
 from smm_lightning.run.declared import check_values
 from smm_lightning.run.settings import arguments
 
@@ -156,8 +155,7 @@ def _chosen(
             words.append(f"{group}={_known(group, name)}")
     if size is not None:  # of the images that pad puts into its frame
         words.append(f"dataset.native_size={max(1, size // 2)}")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        configuration = compose("train", words)
+    configuration = composed(words)
     chosen = {}
     for group, choice in choices.items():
         if not isinstance(choice, str | Mapping):

@@ -1,5 +1,6 @@
 """Image-classification datasets of the Hugging Face ``datasets`` library."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from typing_extensions import override
 from smm_lightning.dataset.decoding import Decoding, decoded
 from smm_lightning.dataset.sources import Source
 from smm_lightning.dataset.splits import Split, Splits
-from smm_lightning.errors import UserError, did_you_mean, from_extra, problem
+from smm_lightning.errors import UserError, did_you_mean, from_extra, one_line, problem
 from smm_lightning.files import at
 
 
@@ -39,20 +40,28 @@ class HubSplit(Split):
 
         super().__init__(name, _labels(name, table, label_column, class_names))
         # Decoded by us, as all other images are: the library would turn photographs by itself.
-        self.table = table.cast_column(image_column, ImageFeature(decode=False))
+        try:
+            self.table = table.cast_column(image_column, ImageFeature(decode=False))
+        except Exception as error:  # of Arrow's many
+            what = f"holds no images ({one_line(error)[:100]})"
+            raise problem(f"{name}: {image_column}", what) from error
         self.image_column = image_column
         self.decoding = decoding
 
     @property
     @override
     def stamp(self) -> str:
-        """See :attr:`Split.stamp`: the library's own fingerprint."""
-        return f"{self.table._fingerprint} {self.decoding}"
+        """See :attr:`Split.stamp`: the library's fingerprint, and which column has the labels."""
+        labels = hashlib.sha256(self.labels.tobytes()).hexdigest()
+        return f"{self.table._fingerprint} {self.image_column} {labels} {self.decoding}"
 
     @override
     def read(self, index: int) -> Image.Image:
-        stored = self.table[index][self.image_column]
-        content = stored["bytes"] or Path(stored["path"])
+        stored = self.table[index][self.image_column] or {}
+        content = stored.get("bytes") or stored.get("path")
+        if not content:
+            raise problem(f"{self.name}[{index}]", "has no image")
+        content = Path(content) if isinstance(content, str) else content
         return decoded(content, f"{self.name}[{index}]", self.decoding)
 
 
@@ -125,6 +134,8 @@ class HubDataset(Source):
                 if column not in known:
                     hint = did_you_mean(column, known)
                     raise problem(f"dataset.source.{field}", "no such column", column, hint)
+        for split in self.splits.values():
+            _require_labels(tables[split], split, self.columns["label_column"])
         names = _class_names(tables[self.splits["train"]], self.columns["label_column"])
         parts = {
             role: HubSplit(
@@ -148,6 +159,19 @@ class HubDataset(Source):
             raise problem(
                 "dataset.source.path", f"cannot be loaded ({message})", self.path
             ) from error
+
+
+def _require_labels(table: Any, split: str, column: str) -> None:
+    """One number or text for each image.
+
+    Raises:
+        UserError: If the column holds something else, or not for every image.
+    """
+    for number, value in enumerate(table[column][:]):
+        if value is None:
+            raise problem(f"hub/{split}[{number}]", f"has no {column}")
+        if not isinstance(value, str | int):
+            raise problem(f"hub/{split}[{number}]", f"its {column} is no number or text", value)
 
 
 def _class_names(table: Any, column: str) -> list[str]:

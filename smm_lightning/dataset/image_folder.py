@@ -73,7 +73,11 @@ class ImageFolder(Source):
     @override
     def load(self) -> Splits:
         folders = self._folders()
-        class_names = checked_names(visible_folders(folders["train"]))
+        there = visible_folders(folders["train"])
+        if not there:
+            hint = f"Images belong in {folders['train']}/<class>/*.jpg."
+            raise problem(str(folders["train"]), "has no folder of a class", hint=hint)
+        class_names = checked_names(there)
         splits = {part: self._split(part, folders, class_names) for part in folders}
         if self.groups is not None:
             names = [name for split in splits.values() for name in split.names]

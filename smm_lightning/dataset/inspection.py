@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from smm_lightning.dataset.decoding import pixel_hash
 from smm_lightning.dataset.image_files import CLOSED
 from smm_lightning.dataset.image_folder import ImageFolder
+from smm_lightning.dataset.opening import ONE_CLASS
 from smm_lightning.dataset.splits import FileSplit, Splits
 from smm_lightning.errors import UserError
 
@@ -93,6 +94,8 @@ def _count(part: str, split: FileSplit, class_names: list[str], report: Inspecti
     report.left_out[part] = split.left_out
     if split.left_out.get(CLOSED):
         report.problems.append(f"{part}: {split.left_out[CLOSED]} {CLOSED}")
+    if part == "train" and len(class_names) == 1:
+        report.problems.append(f"train has one class only, {class_names[0]}. {ONE_CLASS}")
     absent = [name for label, name in enumerate(class_names) if not counts[label]]
     if not len(split):
         report.problems.append(f"{part}: has no images")

@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from hydra import compose, initialize_config_dir
-
 from smm_lightning.dataset import account
 from smm_lightning.device import keep_freed_memory
 from smm_lightning.errors import UserError, problem
@@ -29,7 +27,7 @@ from smm_lightning.report.__main__ import folder_of, grid_of, title_of
 from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
 from smm_lightning.report.tables import differing
 from smm_lightning.run.card import comparable
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import composed
 from smm_lightning.run.result import FILE
 from smm_lightning.run.settings import require_configuration
 from smm_lightning.training.assembly import build_data
@@ -211,8 +209,7 @@ def draw_data(overrides: Sequence[str], chosen: Sequence[Entry]) -> None:
         overrides: as of ``smm train``.
         chosen: which figures.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", list(overrides))
+    config = composed(overrides)
     require_configuration(config)
     config.dataset.batch_size = 1  # there is no step that a few images would be too few for
     data = build_data(config.backbone, config.method, config.dataset)

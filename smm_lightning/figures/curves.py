@@ -75,7 +75,7 @@ def curves(trained: TrainedRun) -> Drawn:
     axes = drawn.subplots(rows, 2, squeeze=False).flatten()
     for axis, panel in zip(axes, panels, strict=False):
         for name, (label, style, colour) in panel.lines.items():
-            values = np.array([row.get(name, np.nan) for row in history])
+            values = np.array([row.get(name, np.nan) for row in history], dtype=float)  # null: nan
             if (measured := ~np.isnan(values)).any():
                 data[name] = values.tolist()
                 shown = epochs[measured], panel.scale * values[measured]

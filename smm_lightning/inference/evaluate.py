@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -31,7 +30,7 @@ from smm_lightning.files import write_atomically, writing
 from smm_lightning.inference.classes import matched, pairs_of
 from smm_lightning.inference.model import PRECISIONS, Model, load_model
 from smm_lightning.inference.options import add_options, device_of
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import composed
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run.result import read_result
 from smm_lightning.run.settings import arguments, require_configuration
@@ -178,8 +177,7 @@ def _dataset_node(words: Sequence[str], result: Mapping[str, Any] | None) -> dic
         UserError: If neither says which dataset, or a value is wrong.
     """
     if any(word.startswith("dataset=") for word in words):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", list(words))
+        config = composed(words)
         require_configuration(config)
         config.dataset.batch_size = 1  # there is no step that a few images would be too few for
         config.dataset.evaluation_batch_size = _BATCH

@@ -114,13 +114,19 @@ def run_in(folder: Path) -> Run:
 def runs_below(folder: Path) -> tuple[list[Run], list[str]]:
     """All finished runs in a folder, in the order of their names, and what is wrong with others.
 
+    A run that lies there twice counts once: a copy is no further seed.
+
     Raises:
         UserError: If there is none.
     """
-    runs, problems = [], Problems()
+    found: dict[str, Run] = {}
+    problems = Problems()
     for path in sorted(folder.glob(f"*/{FILE}")):
         with problems.caught():
-            runs.append(run_in(path.parent))
+            run = run_in(path.parent)
+            first = found.setdefault(run.key, run).folder
+            problems.require(first == run.folder, str(run.folder), f"is the same run as {first}")
+    runs = list(found.values())
     if not runs:
         hint = "Name a folder of runs, such as runs, or an experiment of conf/experiment."
         problems.add("report", "no finished run in this folder", str(folder), hint)

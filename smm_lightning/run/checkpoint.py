@@ -8,8 +8,9 @@ from typing import Any
 
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.files import at
+from smm_lightning.run.folder import other_run
 
-SCHEMA = 8  # of the checkpoint; raise it when its content changes
+SCHEMA = 9  # of the checkpoint; raise it when its content changes
 _GROUPS = ("identity", "state_dict", "parts")  # which every one has
 _OF_TRAINING = {
     "epoch": int,
@@ -142,17 +143,20 @@ def _leaves(node: Any) -> Iterator[Any]:
         yield node
 
 
-def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -> Path | None:
+def starting_point(
+    left: Path, chosen: str | None, epochs: int, run_key: str, *, anew: bool
+) -> Path | None:
     """The checkpoint to go on from.
 
     Args:
         left: what an interrupted run of the same configuration left.
         chosen: ``ckpt_path`` of the configuration, for a run that left nothing yet.
         epochs: of the whole training.
+        run_key: of this run, which ``left`` must carry.
         anew: ignore what the run itself left.
 
     Raises:
-        UserError: If ``chosen`` leaves nothing to train.
+        UserError: If ``chosen`` leaves nothing to train, or ``left`` is of another configuration.
     """
     other = None if chosen is None else at(chosen)
     if other is not None and (anew or not left.is_file()):
@@ -160,10 +164,13 @@ def starting_point(left: Path, chosen: str | None, epochs: int, *, anew: bool) -
     if anew or not left.is_file():
         return other
     try:
-        require_state_of_training(read_checkpoint(left), str(left))
+        checkpoint = read_checkpoint(left)
+        require_state_of_training(checkpoint, str(left))
     except UserError as error:  # starting again costs time, but the result is the same
         logging.getLogger(__name__).warning("%s The run starts again.", error)
         return other
+    if checkpoint.get("run_key") != run_key:
+        raise other_run(left.parent)
     print(f"going on from {left}", flush=True)
     return left
 

@@ -16,12 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from hydra import compose, initialize_config_dir
 
 from smm_lightning.errors import UserError
 from smm_lightning.files import UNFINISHED, at, read_json
 from smm_lightning.run.checkpoint import read_checkpoint
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import composed
 from smm_lightning.run.folder import LOCK, NEVER_BEGAN, STATE, RunFolder, is_locked
 from smm_lightning.run.result import FILE, read_result
 
@@ -76,8 +75,7 @@ def main() -> None:
     parser.add_argument("--caches", action="store_true", help="image caches, too")
     parser.add_argument("--yes", action="store_true", help="delete what is listed")
     options = parser.parse_intermixed_args()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        paths = compose("train", options.overrides).paths
+    paths = composed(options.overrides).paths
     root, caches = at(paths.root), at(paths.image_cache)
     found = [*of_runs(root), *of_builds(caches)]
     found += of_caches(root, caches) if options.caches else []

@@ -7,8 +7,12 @@ which replaces ``~``, known to OmegaConf.
 import re
 import shlex
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +22,24 @@ from smm_lightning.run.identity import run_key, run_name
 _PACKAGE = Path(__file__).parent.parent
 # In a wheel the groups are part of the package; a checkout reads the folder beside its own package.
 CONF = next(place / "conf" for place in (_PACKAGE, _PACKAGE.parent) if (place / "conf").is_dir())
+
+
+@contextmanager
+def hydra_of(config_dir: Path = CONF) -> Iterator[None]:
+    """Hydra with a folder ``conf``; one that runs already, say a user's own, goes on after it."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def composed(words: Iterable[str]) -> DictConfig:
+    """The configuration that ``smm train`` has with these words."""
+    with hydra_of():
+        return compose("train", list(words))
 
 
 def quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from smm_lightning.errors import one_line, problem
+from smm_lightning.errors import UserError, one_line, problem
 from smm_lightning.files import read_json, remove_unfinished, write_atomically
 from smm_lightning.run.result import FILE, read_result
 from smm_lightning.text import in_a_line
@@ -107,14 +108,13 @@ class RunFolder:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if key != self.key:
-                hint = "force=true begins anew in it; another paths.run keeps both."
-                what = "holds the run of another configuration"
-                raise problem("paths.run", what, str(self.path), hint)
+                raise other_run(self.path)
 
     def begin_anew(self) -> None:
         """Forget what an earlier run left: the result first, so that no other weights carry it."""
         for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv", MICRO_BATCH):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "figures", ignore_errors=True)  # of the run that was
 
     def note(self, state: str, reason: str) -> None:
         """Write down how the run stands.
@@ -155,6 +155,12 @@ class RunFolder:
             for path in sorted(self.path.rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             self.path.rmdir()
+
+
+def other_run(folder: Path) -> UserError:
+    """The error of a folder that another configuration's run lies in."""
+    hint = "force=true begins anew in it; another paths.run keeps both."
+    return problem("paths.run", "holds the run of another configuration", str(folder), hint)
 
 
 def is_locked(lock: Path) -> bool:

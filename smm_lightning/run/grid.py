@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.files import at
-from smm_lightning.run.config import CONF
+from smm_lightning.run.config import CONF, hydra_of
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run.identity import RunKeys, copied, run_name
@@ -74,7 +74,7 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
     if experiment not in known:
         raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
     arguments = [f"experiment={experiment}", *decisive(overrides)]
-    with _explained(arguments), _hydra(config_dir):
+    with _explained(arguments), hydra_of(config_dir):
         fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
         sweeper = compose("train", fixed, return_hydra_config=True).hydra.sweeper
         if not sweeper._target_.endswith("BasicSweeper"):
@@ -85,6 +85,8 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
         swept = _parsed([f"{key}={values}" for key, values in (params or {}).items()] + arguments)
         (combinations,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
         axes = {o.get_key_element() for o in swept if o.is_sweep_override()} | set(params or {})
+        if not combinations:
+            raise problem(experiment, "the sweep has no value", " ".join(overrides))
         jobs = list(_jobs(combinations, axes, config_dir))
     names = [job.run.path.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -216,9 +218,3 @@ def _explained(arguments: Sequence[str]) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explain(error, arguments) or error from error
 
-
-@contextmanager
-def _hydra(config_dir: Path) -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
-        yield

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -28,7 +26,7 @@ from smm_lightning.errors import (
     of_storage,
     problem,
 )
-from smm_lightning.run.config import CONF, started_as
+from smm_lightning.run.config import CONF, composed, started_as
 from smm_lightning.text import printable
 
 USAGE_ERROR = 2
@@ -148,10 +146,8 @@ def _known_names(arguments: Sequence[str]) -> list[str]:
     groups = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
     chosen = [a for a in arguments if a.partition("=")[0] in groups]
     for overrides in (chosen, []):  # one of the choices may itself be wrong
-        GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                return [*_names(compose("train", list(overrides))), *groups]
+            return [*_names(composed(overrides)), *groups]
         except HydraException:
             continue
     return sorted(groups)

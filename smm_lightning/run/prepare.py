@@ -100,7 +100,9 @@ def node_of(file: Path, data: Path | str) -> dict[str, Any]:
     whole = OmegaConf.create({"paths": {"data": str(data)}, "dataset": OmegaConf.load(file)})
     plain = OmegaConf.to_container(whole, resolve=True)
     assert isinstance(plain, dict)
-    node: dict[str, Any] = plain["dataset"]
+    node: Any = plain["dataset"]
+    if not isinstance(node, dict):
+        raise problem(str(file), "must hold the fields of a dataset, as conf/dataset does", node)
     problems = Problems()
     for part in ("source", "facts"):
         check_node(node.get(part), f"dataset.{part}", problems)
@@ -190,8 +192,10 @@ def _count(finding: Finding, source: Any, options: argparse.Namespace) -> None:
 
 
 def _download(source: Any, data: Path) -> None:
-    data.mkdir(parents=True, exist_ok=True)
+    if not hasattr(source, "download"):
+        raise problem(source.name, "cannot be fetched from anywhere", hint="Leave out --download.")
     try:
+        data.mkdir(parents=True, exist_ok=True)
         source.download()
     except (OSError, RuntimeError) as error:  # no network, a dead link, another checksum
         message = " ".join(str(error).split())

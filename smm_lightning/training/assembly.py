@@ -25,6 +25,7 @@ from smm_lightning.files import at
 from smm_lightning.mapping import LabelMapping
 from smm_lightning.method import InputTransform
 from smm_lightning.run.checkpoint import read_checkpoint
+from smm_lightning.run.identity import run_key
 from smm_lightning.run.settings import arguments, require_configuration
 from smm_lightning.training import Training
 from smm_lightning.training.micro_batch import MicroBatches
@@ -68,6 +69,7 @@ class Plan:
         data: the datamodule, not set up.
         training: optimiser, schedule and loss.
         identity: see :class:`Provenance`.
+        run_key: likewise.
         options: of the LightningModule.
     """
 
@@ -75,6 +77,7 @@ class Plan:
     data: ImageDataModule
     training: Training
     identity: dict[str, Any]
+    run_key: str
     options: dict[str, Any]
 
     def carry_out(self) -> Parts:
@@ -93,7 +96,7 @@ class Plan:
         training.rehearse_loss(classes)
         if groups := classifier.parameter_groups():  # what mapping and adapter train has settings
             training.build(groups)
-        provenance = Provenance(self.identity, data.images)
+        provenance = Provenance(self.identity, data.images, self.run_key)
         return Parts(data, ReprogrammingModule(classifier, training, provenance, **self.options))
 
 
@@ -146,6 +149,7 @@ def plan(cfg: DictConfig) -> Plan:
         data,
         training,
         {**_names(cfg), "seed": cfg.seed, "image_size": spec.image_size},
+        run_key(cfg),
         {
             "compiled": cfg.compiled,
             "fused_attention": cfg.fused_attention,

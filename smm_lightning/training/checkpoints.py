@@ -124,7 +124,7 @@ class BestCheckpoint(ModelCheckpoint):
         if not state_dict["best_model_path"]:  # nothing was tested before
             return
         old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
-        if old.is_file():
+        if old.is_file() and not new.is_file():  # a copied folder has its own, which may be older
             write_atomically(new, old.read_bytes())
         if new.is_file():
             moved = {

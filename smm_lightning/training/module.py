@@ -91,8 +91,8 @@ class ReprogrammingModule(L.LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Train with the mask generator's fast kernel, on every device alike."""
-        use_kernel(self.classifier, fast=stage == "fit")
+        """Train, test and count with the mask generator's fast kernel, on every device alike."""
+        use_kernel(self.classifier, fast=True)
 
     @override
     def teardown(self, stage: str) -> None:
@@ -225,7 +225,8 @@ class ReprogrammingModule(L.LightningModule):
 
         Lightning's own epoch means are wrong after it went on in the middle of an epoch.
         """
-        checkpoint.update(self.provenance.noted(self.classifier, self.how))
+        precision = str(self.trainer.precision)
+        checkpoint.update(self.provenance.noted(self.classifier, self.how, precision))
         checkpoint["mapping"] = self._refresh.state(self._over_ranks)
         checkpoint["sums"] = self.metrics.sums("train", self._over_ranks)
 
@@ -236,7 +237,8 @@ class ReprogrammingModule(L.LightningModule):
         Raises:
             UserError: If it is of another one; see :meth:`Provenance.require_same`.
         """
-        self.provenance.require_same(checkpoint, self.classifier, self.how)
+        precision = None if self._trainer is None else str(self.trainer.precision)
+        self.provenance.require_same(checkpoint, self.classifier, self.how, precision)
         schedules = checkpoint.get("lr_schedulers") or []
         if any(callable(getattr(LRScheduler, name, None)) for state in schedules for name in state):
             raise problem("ckpt_path", "its schedule would replace methods")

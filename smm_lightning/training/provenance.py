@@ -10,6 +10,9 @@ from smm_lightning.run.checkpoint import SCHEMA, require_schema
 from smm_lightning.run.images import changed_images
 from smm_lightning.training.training import Training
 
+_PARTS = ("method", "mapping", "adapter")
+_MAY_CHANGE = {"start", "refit_until"}  # how a training began, and when it counts again
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -18,26 +21,37 @@ class Provenance:
     Args:
         identity: what a checkpoint must agree with to be continued, such as dataset and method.
         images: what the images of each split are; a checkpoint of others is refused, too.
+        run_key: of the run, where there is one; its own checkpoints are told by it.
     """
 
     identity: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
+    run_key: str | None = None
 
-    def noted(self, classifier: ReprogrammedClassifier, training: Training) -> dict[str, Any]:
+    def noted(
+        self, classifier: ReprogrammedClassifier, training: Training, precision: str
+    ) -> dict[str, Any]:
         """What a checkpoint says of itself.
 
         Args:
             classifier: that is trained.
             training: how.
+            precision: that it computes in, of which ``auto`` is not the name.
         """
         identity = {**self._identity(classifier), **self._images(classifier)}
-        return {"identity": identity, "parts": dict(classifier.nodes), "training": training.nodes}
+        return {
+            "identity": {**identity, "precision": precision},
+            "parts": dict(classifier.nodes),
+            "training": training.nodes,
+            "run_key": self.run_key,
+        }
 
     def require_same(
         self,
         checkpoint: Mapping[str, Any],
         classifier: ReprogrammedClassifier,
         training: Training,
+        precision: str | None,
     ) -> None:
         """Refuse the checkpoint of another training.
 
@@ -45,15 +59,19 @@ class Provenance:
             checkpoint: with what :meth:`noted` gave when it was written.
             classifier: that is trained now.
             training: how.
+            precision: that it computes in now, where a trainer is there to say so.
 
         Raises:
             UserError: A line for everything that differs.
         """
         require_schema(checkpoint, "ckpt_path", "force=true begins anew.")
         then, problems = checkpoint["identity"], Problems()
-        for key, now in self._identity(classifier).items():
+        own = {**self._identity(classifier), "precision": precision or then.get("precision")}
+        for key, now in own.items():
             what = f"the checkpoint has another {key} than this run's {now!r}"
             problems.require(then.get(key) == now, "ckpt_path", what, then.get(key))
+        if not problems.lines:
+            _require_same_parts(checkpoint["parts"], classifier.nodes, problems)
         training.require_continuation_of(checkpoint.get("training") or {}, problems)
         changed = "" if problems.lines else changed_images(then, self._images(classifier))
         if changed:
@@ -72,3 +90,16 @@ class Provenance:
 
     def _images(self, classifier: ReprogrammedClassifier) -> dict[str, Any]:
         return {"class_names": classifier.class_names, "images": self.images}
+
+
+def _require_same_parts(
+    then: Mapping[str, Any], now: Mapping[str, Any], problems: Problems
+) -> None:
+    """Weights fit into a part of another patch size, say, and mean nothing there."""
+    for group in _PARTS:
+        if group not in then or group not in now:  # a plain Lightning training notes none
+            continue
+        for name in sorted({*then[group], *now[group]} - _MAY_CHANGE):
+            was, value = then[group].get(name), now[group].get(name)
+            what = f"the checkpoint has another {group}.{name} than this run's {value!r}"
+            problems.require(was == value, "ckpt_path", what, was)
