@@ -24,8 +24,7 @@ from smm_lightning.figures.trained import Group, TrainedRun
 from smm_lightning.files import at, writing
 from smm_lightning.inference.options import add_trust
 from smm_lightning.report.__main__ import folder_of, grid_of, title_of
-from smm_lightning.report.runs import NAMES, Run, run_in, runs_below
-from smm_lightning.report.tables import differing
+from smm_lightning.report.runs import NAMES, Run, differing, run_in, runs_below
 from smm_lightning.run.card import comparable
 from smm_lightning.run.config import composed
 from smm_lightning.run.result import FILE

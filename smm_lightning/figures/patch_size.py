@@ -8,7 +8,6 @@ import numpy as np
 from smm_lightning.figures.registry import Drawn, figure
 from smm_lightning.figures.style import new_figure
 from smm_lightning.figures.trained import Group
-from smm_lightning.report.runs import distinct
 
 
 @figure(
@@ -20,34 +19,32 @@ from smm_lightning.report.runs import distinct
 )
 def patch_size(group: Group) -> Drawn | None:
     """Figure 4; nothing where there is one patch size only."""
-    values: dict[tuple[str, Any], list[float]] = defaultdict(list)
-    for run in group.runs:
-        accuracy = 100 * run.finished["test/acc_last"]
-        values[run.method, run.value("method.patch_size")].append(accuracy)
-    ticks = sorted({size for _, size in values if size is not None})
+    sizes_of = {run.value("method.patch_size") for run in group.runs}
+    ticks = sorted(size for size in sizes_of if size is not None)
     if len(ticks) <= 1:
         return None
     drawn = new_figure()
     axis = drawn.subplots()
     data: dict[str, list[Any]] = {n: [] for n in ("method", "patch size", "mean", "std", "n")}
-    for method in distinct(name for name, _ in values):
-        look = group.looks[method]
-        sizes = sorted(size for name, size in values if name == method and size is not None)
-        members = [values[method, size] for size in sizes] or [values[method, None]]
-        means = np.array([np.mean(one) for one in members])
-        stds = np.array([np.std(one, ddof=1) if len(one) > 1 else 0 for one in members])
+    for one in group.series("method.patch_size"):
+        values: dict[Any, list[float]] = defaultdict(list)
+        for run in one.runs:
+            accuracy = 100 * run.finished["test/acc_last"]
+            values[run.value("method.patch_size")].append(accuracy)
+        sizes = sorted(size for size in values if size is not None)
+        members = [values[size] for size in sizes] or [values[None]]
+        means = np.array([np.mean(seeds) for seeds in members])
+        stds = np.array([np.std(seeds, ddof=1) if seeds[1:] else 0 for seeds in members])
         if sizes:
-            line: dict[str, Any] = {"color": look.colour, "label": look.label}
-            axis.plot(sizes, means, marker=look.marker, ms=4, **line)
-            axis.fill_between(sizes, means - stds, means + stds, color=look.colour, alpha=0.2, lw=0)
+            axis.plot(sizes, means, marker=one.marker, ms=4, color=one.colour, label=one.label)
+            axis.fill_between(sizes, means - stds, means + stds, color=one.colour, alpha=0.2, lw=0)
         else:
-            axis.axhline(means[0], ls="--", lw=1, color=look.colour, label=look.label)
+            axis.axhline(means[0], ls="--", lw=1, color=one.colour, label=one.label)
             band = means[0] - stds[0], means[0] + stds[0]
-            axis.axhspan(*band, color=look.colour, alpha=0.1, lw=0)
-        for size, mean, std, one in zip(sizes or [None], means, stds, members, strict=True):
-            for column, value in zip(
-                data.values(), (method, size, mean, std, len(one)), strict=True
-            ):
+            axis.axhspan(*band, color=one.colour, alpha=0.1, lw=0)
+        for size, mean, std, seeds in zip(sizes or [None], means, stds, members, strict=True):
+            row = (one.name, size, mean, std, len(seeds))
+            for column, value in zip(data.values(), row, strict=True):
                 column.append(value)
     axis.set_xscale("log", base=2)
     axis.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -15,7 +15,7 @@ from smm_lightning.dataset.subsets import Positions
 from smm_lightning.device import best_device
 from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
-from smm_lightning.report.runs import Run, distinct
+from smm_lightning.report.runs import Run, differing, distinct
 from smm_lightning.run.images import changed_images, require_noted_images
 from smm_lightning.run.look import Look, look_of_name
 from smm_lightning.run.settings import arguments
@@ -183,6 +183,25 @@ class TrainedRun:
         return torch.cat([logits for logits, _ in pairs]), torch.cat([t for _, t in pairs])
 
 
+@dataclass(frozen=True)
+class Series:
+    """Runs whose numbers are averaged, and how they are drawn.
+
+    Attributes:
+        name: their method, and what else tells them from other series of it.
+        label: the same for people.
+        colour: of matplotlib.
+        marker: likewise.
+        runs: finished.
+    """
+
+    name: str
+    label: str
+    colour: str
+    marker: str
+    runs: list[Run]
+
+
 @dataclass
 class Group:
     """Runs on one dataset, with one backbone and one mapping, whose methods are compared.
@@ -239,6 +258,25 @@ class Group:
             look = run.look
             looks[run.method] = look_of_name(run.method) if look.label in taken else look
         return looks
+
+    def series(self, *along: str) -> list[Series]:
+        """Runs of one method that differ in the seed alone, which may be averaged.
+
+        Args:
+            along: fields that they may differ in, too.
+        """
+        found: dict[tuple[str, ...], Series] = {}
+        for method, look in self.looks.items():
+            members = [run for run in self.runs if run.method == method]
+            facts = [{n: v for n, v in r.protocol().items() if n not in along} for r in members]
+            names = differing(facts)
+            for run, of_run in zip(members, facts, strict=True):
+                marks = [f"{n.removeprefix('method.')} {of_run.get(n)}" for n in names]
+                colour = f"C{len(found)}" if marks else look.colour
+                label = ", ".join([look.label, *marks])
+                apart = Series(", ".join([method, *marks]), label, colour, look.marker, [])
+                found.setdefault((method, *marks), apart).runs.append(run)
+        return list(found.values())
 
     @property
     def bare(self) -> TrainedRun:

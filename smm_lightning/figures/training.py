@@ -1,6 +1,5 @@
 """Training losses and final accuracies of the methods."""
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from matplotlib.ticker import MaxNLocator
 from smm_lightning.figures.registry import Drawn, figure
 from smm_lightning.figures.style import COLUMN, new_figure, write_title
 from smm_lightning.figures.trained import Group
-from smm_lightning.report.runs import Run
 
 
 @figure(
@@ -21,24 +19,22 @@ from smm_lightning.report.runs import Run
 )
 def training(group: Group) -> Drawn:
     """Figures 11 and 12: means over the seeds."""
-    methods: dict[str, list[Run]] = defaultdict(list)
-    for run in group.runs:
-        methods[run.method].append(run)
+    series = group.series()
     drawn = new_figure(2 * COLUMN, 2.4)
     left, middle, right = drawn.subplots(1, 3)
     columns = ("method", "n", "train", "train std", "test", "test std")
     data: dict[str, list[Any]] = {name: [] for name in columns}
-    for place, (method, runs) in enumerate(methods.items()):
-        look, results = group.looks[method], [run.finished for run in runs]
-        line = {"color": look.colour, "marker": look.marker, "ms": 3}
+    for place, one in enumerate(series):
+        results = [run.finished for run in one.runs]
+        line = {"color": one.colour, "marker": one.marker, "ms": 3}
         losses, accuracies = _means(results, "train/loss"), 100 * _means(results, "train/acc")
-        left.plot(range(1, len(losses) + 1), losses, label=look.label, **line)
+        left.plot(range(1, len(losses) + 1), losses, label=one.label, **line)
         middle.plot(range(1, len(accuracies) + 1), accuracies, **line)
-        row: list[Any] = [method, len(results)]
+        row: list[Any] = [one.name, len(results)]
         for offset, (split, hatch) in enumerate((("train", ""), ("test", "///"))):
             values = [100 * result[f"{split}/acc_last"] for result in results]
             mean, std = float(np.mean(values)), float(np.std(values, ddof=1)) if values[1:] else 0.0
-            bar: dict[str, Any] = {"color": look.colour, "hatch": hatch, "edgecolor": "white"}
+            bar: dict[str, Any] = {"color": one.colour, "hatch": hatch, "edgecolor": "white"}
             right.bar(place + 0.4 * offset, mean, 0.38, yerr=std, error_kw={"lw": 0.8}, **bar)
             row += [mean, std]
         for column, value in zip(data.values(), row, strict=True):
@@ -47,7 +43,7 @@ def training(group: Group) -> Drawn:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="epoch", title=title)
     drawn.legend(loc="outside lower center", ncols=4)
-    labels = [group.looks[method].label for method in methods]
+    labels = [one.label for one in series]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
     right.set_title("accuracy (%), test hatched")
     write_title(drawn, group.title, 8)

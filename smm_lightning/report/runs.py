@@ -1,6 +1,6 @@
 """The runs that a report is about."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,21 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from flattened(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names by which all of them are told apart, without what follows from these.
+
+    Args:
+        protocols: facts of runs, by name.
+    """
+    kept: list[str] = []
+    for name in distinct(name for protocol in protocols for name in protocol):
+        by_kept = {tuple(one.get(n) for n in kept) for one in protocols}
+        with_name = {tuple(one.get(n) for n in (*kept, name)) for one in protocols}
+        if len(with_name) > len(by_kept):
+            kept.append(name)
+    return kept
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from smm_lightning.report.layout import BEST, METRICS, Layout, Metric
 from smm_lightning.report.paper import printed
-from smm_lightning.report.runs import NAMES, Run, distinct
+from smm_lightning.report.runs import NAMES, Run, differing, distinct
 from smm_lightning.run.card import comparable, unlike_protocols
 from smm_lightning.run.card import lines as card_lines
 from smm_lightning.text import in_a_line
@@ -144,21 +144,6 @@ def _grouped(runs: Sequence[Run], key: Callable[[Run], tuple[str, ...]]) -> list
         if run.result is not None:
             groups[key(run)].append(run)
     return list(groups.values())
-
-
-def differing(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names by which all of them are told apart, without what follows from these.
-
-    Args:
-        protocols: facts of runs, by name.
-    """
-    kept: list[str] = []
-    for name in distinct(name for protocol in protocols for name in protocol):
-        by_kept = {tuple(one.get(n) for n in kept) for one in protocols}
-        with_name = {tuple(one.get(n) for n in (*kept, name)) for one in protocols}
-        if len(with_name) > len(by_kept):
-            kept.append(name)
-    return kept
 
 
 def _fields(

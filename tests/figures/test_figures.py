@@ -321,7 +321,8 @@ def test_runs_of_a_table_stand_where_accuracies_are_enough(tmp_path):
     assert [path.name for path in files] == ["patch_size-all.png", "training-all.png"]
     assert columns(tmp_path / "patch_size-all.csv")["n"] == ["2", "2"]
     training = tmp_path / "training-all.csv"
-    assert columns(training)["n"] == ["3"]
+    assert columns(training)["n"] == ["2", "1"]  # whose settings differ
+    assert columns(training)["method"] == ["smm, patch_size 4", "smm, patch_size 8"]
     assert training.read_text().startswith("# runs: 4 0 4 1 8 1\n")
 
     assert command.draw_group(Group([made[2]]), tmp_path / "none", "one", chosen) == []
@@ -367,7 +368,13 @@ def test_figures_are_files_with_their_data(tmp_path):
 
 def test_curves_show_every_epoch_and_leave_out_what_was_not_measured(tmp_path):
     rows = [
-        {"epoch": 0, "train/loss": 2.0, "train/acc": 0.3, "mapping/changed": 10.0},
+        {
+            "epoch": 0,
+            "train/loss": 2.0,
+            "train/acc": 0.3,
+            "mapping/changed": 10.0,
+            "test/acc": None,
+        },
         {"epoch": 1, "train/loss": 1.5, "train/acc": 0.4, "mapping/changed": 2.0, "test/acc": 0.5},
     ]
     drawn = curves(TrainedRun(run(tmp_path, result(history=rows, class_names=["a", "b"]))))

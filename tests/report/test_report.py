@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -385,9 +386,11 @@ def test_a_folder_is_reported_from_its_files(tmp_path):
         write(tmp_path / f"runs/r{seed}", result(seed=seed, accuracy=value))
     (tmp_path / "runs/half").mkdir()
     (tmp_path / "runs/half/result.json").write_text('{"config": ')
+    shutil.copytree(tmp_path / "runs/r1", tmp_path / "runs/r1 copy")
     runs, broken = runs_below(tmp_path / "runs")
-    assert len(runs) == 2
-    (line,) = broken
+    assert len(runs) == 2  # a copy is no further seed
+    line, copy = broken
+    assert copy.endswith("r1 copy: is the same run as " + str(tmp_path / "runs/r1."))
     assert "half/result.json: cannot be read as a result" in line
     folder = tmp_path / "out"
     text = write_report(report_of("Runs", runs, Layout(), broken), runs, folder)
