@@ -81,7 +81,7 @@ def fit(cfg: DictConfig, run: RunContext) -> dict[str, Any]:
         if run.force and not further_rank() and not run.dry:
             run.folder.begin_anew()
         left, key = run.folder.checkpoint, run.folder.key
-        start = starting_point(left, cfg.ckpt_path, run.epochs, key, anew=run.force)
+        start = starting_point(left, cfg.ckpt_path, run.epochs, key, anew=run.force or run.dry)
         summary: dict[str, Any] = {}
         with closed_at_end(loggers, summary), refusals_in_a_line(start):
             log_configuration(loggers, cfg)

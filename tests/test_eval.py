@@ -55,9 +55,16 @@ def measured(tmp_path, model, *words):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("words", [("method=smm",), ("method=pad", "dataset.native_size=16")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=smm",),
+        ("method=smm", "recipe=paper", "mapping=blm", "epochs=6"),  # masks that are far from 1
+        ("method=pad", "dataset.native_size=16"),
+    ],
+)
 def test_a_run_is_measured_as_by_itself(composed, tmp_path, precision, words):
-    cfg = composed(*SMALL, *words, f"trainer.precision={precision}", "epochs=2")
+    cfg = composed(*SMALL, f"trainer.precision={precision}", "epochs=2", *words)
     result = train(cfg)
     found = measured(tmp_path, cfg.paths.run)
     assert found["precision"] == precision

@@ -179,6 +179,11 @@ def test_choices_that_are_composed_together_are_those_composed_alone():
         assert job.config == alone
 
 
+def test_a_grid_without_a_run_is_said():
+    with pytest.raises(UserError, match=r"^smoke: the sweep has no value .got 'method=glob"):
+        expand("smoke", ["method=glob(zzz*)"])
+
+
 def test_an_override_narrows_an_axis():
     jobs = expand("smoke", ["method=smm", "mapping=glob(*lm)", "seed=0,1", "hydra/launcher=basic"])
     assert len(jobs) == 2 * len(list(CONF.glob("mapping/*lm.yaml")))

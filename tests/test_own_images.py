@@ -343,6 +343,20 @@ def test_a_class_that_a_split_lacks_is_no_folder_that_cannot_be_opened(root, tmp
     assert data.images["val"]["without"] == ["bee"]
 
 
+def test_folders_of_classes_belong_below_the_split(root, configured):
+    for folder in (root / "train", root / "test"):
+        folder.rename(root / "all")
+        folder.mkdir()
+        (root / "all").rename(folder / "all")
+    with pytest.raises(UserError, match=r"imagefolder/train: has one class only .got .'all'..\. F"):
+        entry.train(configured(root))
+    for image in (root / "train/all").rglob("*.png"):
+        image.rename(root / "train" / f"{image.parent.name} {image.name}")
+    shutil.rmtree(root / "train/all")
+    with pytest.raises(UserError, match=r"R/train: has no folder of a class. Images belong in "):
+        entry.train(configured(root))
+
+
 def test_finished_runs_are_reported_where_they_could_not_run(root, configured):
     result = entry.train(configured(root, "epochs=1"))
     assert entry.train(configured(root, "epochs=1", "trainer.accelerator=gpu")) == result
@@ -421,7 +435,8 @@ def photograph(path, orientation):
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_photographs_are_seen_upright(tmp_path, orientation, kind):
     for split in ("train", "test"):
-        upright = photograph(tmp_path / "R" / split / "a" / f"0.{kind}", orientation)
+        for name in "ba":
+            upright = photograph(tmp_path / "R" / split / name / f"0.{kind}", orientation)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
     data = data_of(tmp_path / "R", tmp_path, batch_size=1)
     np.testing.assert_array_equal(data._caches["train"].images[0], expected)
@@ -434,12 +449,13 @@ def test_photographs_are_seen_upright(tmp_path, orientation, kind):
 
 def test_a_broken_note_of_the_camera_costs_no_image(tmp_path):
     for split in ("train", "test"):
-        photograph(tmp_path / "R" / split / "a" / "0.jpg", 6)
+        for name in "ab":
+            photograph(tmp_path / "R" / split / name / "0.jpg", 6)
     path = tmp_path / "R/train/a/0.jpg"
     content = path.read_bytes()
     place = content.index(b"Exif\0\0") + 6
     path.write_bytes(content[:place] + b"\xff" * 8 + content[place + 8 :])
-    assert data_of(tmp_path / "R", tmp_path, batch_size=1).image_counts["train"] == 1
+    assert data_of(tmp_path / "R", tmp_path, batch_size=1).image_counts["train"] == 2
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

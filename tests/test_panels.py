@@ -100,7 +100,7 @@ def test_loggers_combine(composed, tmp_path, monkeypatch, chosen):
     entry.train(cfg)
     wandb.teardown()
     run = Path(cfg.paths.run)
-    rows = (run / "csv/metrics.csv").read_text()
+    rows = (run / "csv/version_0/metrics.csv").read_text()
     assert {"test/acc", "time/images_per_s", "lr/pattern"} <= set(
         rows.partition("\n")[0].split(",")
     )

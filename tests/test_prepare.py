@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from smm_lightning.run import prepare
@@ -52,6 +53,29 @@ def test_every_broken_image_is_listed(tmp_path, capsys):
     assert f"dtd/test[4] {images}/kind_2/test_0.jpg: is no readable image" in shown
     assert shown.count("is no readable image") == 2
     assert "broken" in shown
+
+
+def test_what_cannot_be_fetched_is_a_line(tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    node = OmegaConf.load(prepare.known_datasets()["dtd"])
+    node.source = {"_target_": "smm_lightning.dataset.ImageFolder", "root": str(tmp_path)}
+    OmegaConf.save(node, own)
+    assert prepare.main([str(own), "--download"]) == 1
+    assert "imagefolder: cannot be fetched from anywhere" in capsys.readouterr().out
+    assert prepare.main(["svhn", "--download", "--data", str(own / "x")]) == 1
+    assert "svhn: the download failed" in capsys.readouterr().out
+    own.write_text("- digits")
+    assert prepare.main([str(own)]) == 2
+    assert "own.yaml: must hold the fields of a dataset" in capsys.readouterr().err
+
+
+def test_folders_one_too_deep_are_said(tmp_path, capsys):
+    made = make(tmp_path / "made")
+    for split in ("train", "test"):
+        (tmp_path / "deep" / split).mkdir(parents=True)
+        (made / split).rename(tmp_path / "deep" / split / "all")
+    assert prepare.main([str(tmp_path / "deep")]) == 1
+    assert "wrong         train has one class only, all. Folders of" in capsys.readouterr().out
 
 
 def test_an_unknown_name(capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 
 from smm_lightning import ReprogrammedClassifier
@@ -249,6 +250,25 @@ def test_what_is_no_card_is_not_saved(tmp_path, card):
     with pytest.raises(UserError, match=r"^card: its card must hold texts and finite numbers"):
         model.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_program_under_hydra_may_wrap(tmp_path):
+    (tmp_path / "own.yaml").write_text("x: 1")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        ReprogrammedClassifier.wrap("tiny", NAMES)
+        assert compose("own").x == 1  # the user's own goes on
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    model = fitted("tiny")
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"^save_pretrained: holds a {name} that was not saved"):
+        model.save_pretrained(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    (tmp_path / name).unlink()
+    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)  # its own
 
 
 def test_folders_that_cannot_be_written_are_a_line(tmp_path, good, monkeypatch):

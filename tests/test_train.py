@@ -182,6 +182,53 @@ def test_a_folder_of_another_configuration_is_refused(finished, composed, tmp_pa
     assert len(again["history"]) == 2
 
 
+def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(composed, tmp_path):
+    """Where the files that say whose folder it is are gone."""
+    from smm_lightning.errors import UserError
+
+    place = f"paths.run={tmp_path}/mine"
+    entry.train(composed(*SMALL, "epochs=2", place))
+    (tmp_path / "mine/result.json").write_text("{")
+    (tmp_path / "mine/figures").mkdir()
+    before = (tmp_path / "mine/last.ckpt").read_bytes()
+    other = (*SMALL, "epochs=2", place, "optimizer.groups.pattern.lr=5")
+    with pytest.raises(UserError, match=r"paths.run: holds the run of another configuration"):
+        entry.train(composed(*other))
+    assert (tmp_path / "mine/last.ckpt").read_bytes() == before
+    history = entry.train(composed(*other, "force=true"))["history"]
+    assert [row["lr/pattern"] for row in history] == pytest.approx([5, 0.05])
+    assert not (tmp_path / "mine/figures").exists()  # which were of other weights
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("method.patch_size=4", "method.patch_size than this run's 4 (got 8)"),
+        ("trainer.precision=bf16-mixed", "precision than this run's 'bf16-mixed' (got '32-true')"),
+    ],
+)
+def test_a_checkpoint_of_other_fields_is_refused(composed, tmp_path, override, what):
+    """Weights fit into another patch size, and mean nothing there."""
+    from smm_lightning.errors import UserError
+
+    smm = (*SMALL, "method=smm", "trainer.precision=32-true")
+    entry.train(composed(*smm, "epochs=1", f"paths.run={tmp_path}/mine"))
+    more = (*smm, "epochs=2", f"ckpt_path={tmp_path}/mine/last.ckpt", override)
+    with pytest.raises(UserError) as error:
+        entry.train(composed(*more))
+    assert error.value.problems == [f"ckpt_path: the checkpoint has another {what}."]
+
+
+def test_a_test_of_some_images_is_not_the_last_one(composed):
+    some = ("epochs=1", "trainer.limit_val_batches=1", "dataset.evaluation_batch_size=10")
+    whole, watched = (
+        entry.train(composed(*SMALL, *some, f"dataset.observe_test={watch}"))
+        for watch in ("false", "true")
+    )
+    assert watched["history"][-1]["test/loss"] != watched["test/loss_last"]
+    assert watched["test/loss_last"] == whole["test/loss_last"]
+
+
 def test_the_continue_command_of_a_folder_of_ones_own_continues(tmp_path):
     done = run_program(*SMALL, "epochs=1", "paths.run=mine", cwd=tmp_path)
     command = shlex.split(done.stdout.partition("continue      ")[2])
@@ -396,7 +443,7 @@ def test_a_run_without_checkpoints_leaves_none_anywhere(composed, tmp_path, monk
 def test_csv_logger(composed):
     cfg = composed(*SMALL, "epochs=1", "logger=csv")
     entry.train(cfg)
-    rows = read_csv(Path(cfg.paths.run) / "csv" / "metrics.csv")
+    rows = read_csv(Path(cfg.paths.run) / "csv/version_0/metrics.csv")
     assert any(row.get("test/acc") for row in rows)
 
 
@@ -415,6 +462,13 @@ def test_the_best_epoch_moves_along_into_another_folder(tmp_path):
     assert second.best_k_models == {str(moved): torch.tensor(0.5)}
     assert second.best_model_path == second.kth_best_model_path == str(moved)
     assert (tmp_path / "first/best.ckpt").exists()
+
+    fourth = BestCheckpoint(tmp_path / "fourth")  # a copied folder, whose own file may be older
+    (tmp_path / "fourth").mkdir()
+    (tmp_path / "fourth/best.ckpt").write_bytes(b"own")
+    fourth.load_state_dict(first.state_dict())
+    assert (tmp_path / "fourth/best.ckpt").read_bytes() == b"own"
+    assert fourth.best_model_path == str(tmp_path / "fourth/best.ckpt")
 
     (tmp_path / "first/best.ckpt").unlink()
     third = BestCheckpoint(tmp_path / "third")

@@ -217,4 +217,3 @@ def _explained(arguments: Sequence[str]) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explain(error, arguments) or error from error
-

@@ -306,11 +306,22 @@ def hub_folder(tmp_path, monkeypatch):
                 ],
                 "kind": [n % 2 for n in range(count)],
                 "word": ["ab"[n % 2] for n in range(count)],
+                "noisy": [1 - n % 2 for n in range(count)],
+                "absent": [None if n == 2 else "a" for n in range(count)],
+                "several": [["a"] for _ in range(count)],
+                "gaps": [
+                    None if n == 1 else {"bytes": miniatures.encoded(n, "PNG"), "path": None}
+                    for n in range(count)
+                ],
             },
             features=datasets.Features(
                 picture=datasets.Image(),
                 kind=datasets.ClassLabel(names=["cat", "dog"]),
                 word=datasets.Value("string"),
+                noisy=datasets.ClassLabel(names=["cat", "dog"]),
+                absent=datasets.Value("string"),
+                several=datasets.Sequence(datasets.Value("string")),
+                gaps=datasets.Image(),
             ),
         )
         table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
@@ -333,6 +344,35 @@ def test_a_dataset_of_the_hub(hub_folder, composed, column, names):
         *SMALL,
     )
     assert entry.train(cfg)["data/images"] == {"train": 4, "test": 4, "val": 2}
+
+
+def test_another_label_column_of_the_hub_is_another_dataset(hub_folder):
+    stamps = set()
+    for column in ("kind", "noisy"):
+        source = HubDataset(str(hub_folder), image_column="picture", label_column=column)
+        stamps.add(source.listings()["train"].stamp)
+    assert len(stamps) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label_column": "absent"}, r"hub/train\[2\]: has no absent"),
+        ({"label_column": "several"}, r"hub/train\[0\]: its several is no number or text"),
+        ({"image_column": "kind"}, r"hub/train: kind: holds no images"),
+    ],
+)
+def test_a_column_of_the_hub_that_cannot_be_used_is_named(hub_folder, columns, message):
+    with pytest.raises(UserError, match=message):
+        HubDataset(
+            str(hub_folder), **{"image_column": "picture", "label_column": "kind"} | columns
+        ).load()
+
+
+def test_an_image_that_the_hub_lacks_is_named(hub_folder):
+    splits = HubDataset(str(hub_folder), image_column="gaps", label_column="kind").load()
+    with pytest.raises(UserError, match=r"hub/train\[1\]: has no image"):
+        splits.train.read(1)
 
 
 def test_photographs_of_the_hub_are_seen_upright(tmp_path):
@@ -391,7 +431,7 @@ def test_arrays_are_not_read_again_where_images_stand_in_two_splits(tmp_path):
 
 
 def test_what_the_hub_lacks_is_said(hub_folder):
-    with pytest.raises(UserError, match=r"image_column: no such column .*'image'.*Known: kind"):
+    with pytest.raises(UserError, match=r"image_column: no such column .*'image'.*Known: absent"):
         HubDataset(str(hub_folder)).load()
     with pytest.raises(UserError, match=r"source.val: no such split .*'valid'"):
         HubDataset(str(hub_folder), val="valid").load()
