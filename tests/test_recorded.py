@@ -96,9 +96,9 @@ def test_a_grid_skips_what_stands_in_a_table(tmp_path):
     assert "docs/results/smoke.csv: 2 runs" in from_runs
     assert report("smoke", *grid, "--record", cwd=tmp_path) == from_runs
     whole = table.read_bytes()
-    with_tried = (*grid, "--record", "+report.tried=[optimizer.groups.mapping.lr]")
+    with_tried = (*grid, "--record", "+report.tried=[optimizer.groups.pattern.lr]")
     report("smoke", *with_tried, cwd=tmp_path)
-    assert '"tried.optimizer.groups.mapping.lr"' in table.read_text().splitlines()[0]
+    assert '"tried.optimizer.groups.pattern.lr"' in table.read_text().splitlines()[0]
     report("smoke", *grid, "--record", cwd=tmp_path)
     assert table.read_bytes() == whole
     shutil.rmtree(tmp_path / "runs")
