@@ -169,7 +169,7 @@ def starting_point(
     except UserError as error:  # starting again costs time, but the result is the same
         logging.getLogger(__name__).warning("%s The run starts again.", error)
         return other
-    if checkpoint.get("run_key") != run_key:
+    if checkpoint.get("run_key", run_key) != run_key:  # older versions are refused by their schema
         raise other_run(left.parent)
     print(f"going on from {left}", flush=True)
     return left

@@ -1,13 +1,11 @@
 """What Hydra is told to look at before a run or a sweep begins: nothing is written before."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -16,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import Problems, UserError, problem
 from smm_lightning.files import at
+from smm_lightning.run.config import parsed
 from smm_lightning.run.context import RunContext
 from smm_lightning.run.hydra_errors import exit_with, explain
 from smm_lightning.run.settings import PASSED, check_configuration
@@ -39,7 +38,7 @@ class Checks(Callback):
         problems = Problems()
         with _exiting():
             check_configuration(config, problems)
-            for override in _parsed(config.hydra.overrides.task):
+            for override in parsed(config.hydra.overrides.task):
                 _check_choice(override, problems)
             problems.raise_if_any()
             for place in {config.paths.run, config.hydra.run.dir}:
@@ -64,7 +63,7 @@ class Checks(Callback):
             trials = sweeper.get("n_trials", 1)
             problems.require(trials >= 1, "hydra.sweeper.n_trials", "must be at least 1", trials)
             problems.raise_if_any()
-            for override in _parsed([*axes, *config.hydra.overrides.task]):
+            for override in parsed([*axes, *config.hydra.overrides.task]):
                 _check_choice(override, problems)
                 _check_axis(override, problems)
             problems.raise_if_any()
@@ -91,11 +90,6 @@ def _require_folder(path: Path) -> None:
         reason = error.strerror or str(error)
         hint = "Choose another paths.root."
         raise problem("paths.run", f"cannot be made ({reason})", str(path), hint) from error
-
-
-def _parsed(overrides: Iterable[str]) -> list[Override]:
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    return parser.parse_overrides(list(overrides))
 
 
 def _check_choice(override: Override, problems: Problems) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from smm_lightning.files import at
@@ -40,6 +42,12 @@ def composed(words: Iterable[str]) -> DictConfig:
     """The configuration that ``smm train`` has with these words."""
     with hydra_of():
         return compose("train", list(words))
+
+
+def parsed(words: Iterable[str]) -> list[Override]:
+    """Words of a command line; Hydra runs, as globs ask it for the choices of a group."""
+    loader = GlobalHydra.instance().config_loader()
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(words))
 
 
 def quoted(text: str) -> str:

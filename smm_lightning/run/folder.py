@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -114,7 +113,6 @@ class RunFolder:
         """Forget what an earlier run left: the result first, so that no other weights carry it."""
         for name in (FILE, "last.ckpt", "best.ckpt", "epochs.csv", MICRO_BATCH):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "figures", ignore_errors=True)  # of the run that was
 
     def note(self, state: str, reason: str) -> None:
         """Write down how the run stands.

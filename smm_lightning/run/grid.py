@@ -14,8 +14,6 @@ from typing import Any, cast
 import yaml
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from smm_lightning.errors import did_you_mean, problem
 from smm_lightning.files import at
-from smm_lightning.run.config import CONF, hydra_of
+from smm_lightning.run.config import CONF, hydra_of, parsed
 from smm_lightning.run.folder import RunFolder
 from smm_lightning.run.hydra_errors import explain
 from smm_lightning.run.identity import RunKeys, copied, run_name
@@ -75,14 +73,14 @@ def expand(experiment: str, overrides: Sequence[str] = (), config_dir: Path = CO
         raise problem("experiment", "unknown", experiment, did_you_mean(experiment, known))
     arguments = [f"experiment={experiment}", *decisive(overrides)]
     with _explained(arguments), hydra_of(config_dir):
-        fixed = [a for a in arguments if not _parsed([a])[0].is_sweep_override()]
+        fixed = [a for a in arguments if not parsed([a])[0].is_sweep_override()]
         sweeper = compose("train", fixed, return_hydra_config=True).hydra.sweeper
         if not sweeper._target_.endswith("BasicSweeper"):
             raise problem("experiment", "is a search, not a grid", experiment)
         params = sweeper.params
         if not params and len(fixed) == len(arguments):
             raise problem("experiment", "is no sweep", experiment, "Use it with python train.py.")
-        swept = _parsed([f"{key}={values}" for key, values in (params or {}).items()] + arguments)
+        swept = parsed([f"{key}={values}" for key, values in (params or {}).items()] + arguments)
         (combinations,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
         axes = {o.get_key_element() for o in swept if o.is_sweep_override()} | set(params or {})
         if not combinations:
@@ -114,7 +112,7 @@ def _jobs(combinations: list[list[str]], axes: set[str], config_dir: Path) -> It
     groups = {str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()}
     composed, keys = Composed(axes & groups, config_dir, combinations), RunKeys()
     for combination in combinations:
-        plain = [o for o in _parsed(combination) if _is_plain(o, axes, groups)]
+        plain = [o for o in parsed(combination) if _is_plain(o, axes, groups)]
         set_later = {override.input_line for override in plain}
         config = copied(composed(tuple(a for a in combination if a not in set_later)))
         for override in plain:
@@ -204,11 +202,6 @@ def _is_plain(override: Override, axes: set[str], groups: set[str]) -> bool:
     """Whether it sets a value that may differ from job to job."""
     key = override.key_or_group
     return override.type == OverrideType.CHANGE and key in axes and key not in groups
-
-
-def _parsed(arguments: list[str]) -> list[Override]:
-    loader = GlobalHydra.instance().config_loader()  # globs ask it for the choices
-    return OverridesParser.create(config_loader=loader).parse_overrides(arguments)
 
 
 @contextmanager
