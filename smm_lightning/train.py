@@ -107,8 +107,10 @@ def outcome(
     from smm_lightning.training.checkpoints import test_best
 
     history = recorder.history
+    if not _whole_tests(trainer):  # what they say of some test images is no result
+        history = [{k: v for k, v in row.items() if not k.startswith("test/")} for row in history]
     last: Mapping[str, float] = history[-1] if history else {}
-    if "test/acc" not in last or not _whole_tests(trainer):
+    if "test/acc" not in last:  # the last epoch was not tested
         last = trainer.test(module, datamodule=data, verbose=False)[0]
     best = best_of(history, chooser(cfg.protocol.name, data.evaluation_splits))
     summary = summarize(history, last, best) | module.describe() | data.taken
@@ -116,7 +118,7 @@ def outcome(
     summary["in_two_splits"] = [asdict(overlap) for overlap in data.overlaps]
     summary["diagnosis"] = recorder.diagnosis(len(data.class_names))
     told = {
-        "history": history,
+        "history": recorder.history,
         "preprocessing": data.preprocessing,
         "normalisation": module.classifier.backbone.normalisation,
         "refresh": module.classifier.label_mapping.refresh,

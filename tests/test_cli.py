@@ -38,6 +38,7 @@ def composed(arguments):
             ["method.pach_size=4"],
             r"method.pach_size: no such field .*Did you mean 'method.patch_size'",
         ),
+        (["adapter.rank=4"], r"adapter.rank: no such field .* A field of adapter=lora"),
         (["method=full", "method.patch_size=4"], r"method.patch_size: .* A field of method=smm, "),
         (["epoch=3"], r"epoch: no such field .got 'epoch=3'.. Did you mean 'epochs'\?"),
         (["methd=smm"], r"methd: no such field .*Did you mean 'method'\?"),

@@ -164,7 +164,7 @@ def test_spoilt_results_are_named_and_the_others_are_reported(good, tmp_path, ca
     assert "good/figures/curves.png" in drawn.out
     for name in hostile.RESULTS:
         why = rf"{re.escape(f'{runs}/{name}/{FILE}')}: (is no|cannot be read as a) result \(.+\)\."
-        assert len(re.findall(rf"- Broken, and left out: {why}\n", shown.out)) == 1, name
+        assert len(re.findall(rf"- Left out: {why}\n", shown.out)) == 1, name
         assert len(re.findall(rf"left out: {why}\n", drawn.err)) == 1, name
     assert "Traceback" not in shown.err + drawn.err
 

@@ -348,7 +348,7 @@ def test_folders_of_classes_belong_below_the_split(root, configured):
         folder.rename(root / "all")
         folder.mkdir()
         (root / "all").rename(folder / "all")
-    with pytest.raises(UserError, match=r"imagefolder/train: has one class only .got .'all'..\. F"):
+    with pytest.raises(UserError, match=r"r/train: has one class only .got 'all'.. Where classes"):
         entry.train(configured(root))
     for image in (root / "train/all").rglob("*.png"):
         image.rename(root / "train" / f"{image.parent.name} {image.name}")
@@ -435,8 +435,7 @@ def photograph(path, orientation):
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_photographs_are_seen_upright(tmp_path, orientation, kind):
     for split in ("train", "test"):
-        for name in "ba":
-            upright = photograph(tmp_path / "R" / split / name / f"0.{kind}", orientation)
+        upright = photograph(tmp_path / "R" / split / "a" / f"0.{kind}", orientation)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
     data = data_of(tmp_path / "R", tmp_path, batch_size=1)
     np.testing.assert_array_equal(data._caches["train"].images[0], expected)
@@ -449,13 +448,12 @@ def test_photographs_are_seen_upright(tmp_path, orientation, kind):
 
 def test_a_broken_note_of_the_camera_costs_no_image(tmp_path):
     for split in ("train", "test"):
-        for name in "ab":
-            photograph(tmp_path / "R" / split / name / "0.jpg", 6)
+        photograph(tmp_path / "R" / split / "a" / "0.jpg", 6)
     path = tmp_path / "R/train/a/0.jpg"
     content = path.read_bytes()
     place = content.index(b"Exif\0\0") + 6
     path.write_bytes(content[:place] + b"\xff" * 8 + content[place + 8 :])
-    assert data_of(tmp_path / "R", tmp_path, batch_size=1).image_counts["train"] == 2
+    assert data_of(tmp_path / "R", tmp_path, batch_size=1).image_counts["train"] == 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

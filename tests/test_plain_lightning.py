@@ -78,6 +78,10 @@ def test_a_trainer_with_its_defaults_fits_validates_tests_and_predicts(tmp_path,
     trainer = L.Trainer(accelerator="cpu", max_epochs=6, default_root_dir=tmp_path, logger=False)
     trainer.fit(again, loader(shuffle=True), loader(), ckpt_path=path, weights_only=True)
     assert trainer.current_epoch == 6
+    options = {"precision": "bf16-mixed", "default_root_dir": tmp_path, "logger": False}
+    half = L.Trainer(accelerator="cpu", **options)  # which only a training must not change
+    found = half.test(again, loader(), verbose=False, ckpt_path=path, weights_only=True)
+    assert found[0]["test/acc"] > 0.9
 
 
 def test_a_module_is_copied_and_saved(tmp_path, composed):

@@ -75,7 +75,9 @@ def test_folders_one_too_deep_are_said(tmp_path, capsys):
         (tmp_path / "deep" / split).mkdir(parents=True)
         (made / split).rename(tmp_path / "deep" / split / "all")
     assert prepare.main([str(tmp_path / "deep")]) == 1
-    assert "wrong         train has one class only, all. Folders of" in capsys.readouterr().out
+    assert (
+        "wrong         train has one class only, all. Where classes are" in capsys.readouterr().out
+    )
 
 
 def test_an_unknown_name(capsys):

@@ -406,7 +406,7 @@ def test_a_drawn_few_shot_list_keeps_no_seeds_apart(tmp_path, answer_of):
 def test_a_sweep_over_protocols_stands_in_rows(tmp_path):
     json_of = {"strict": {"protocol": "strict"}, "published": {"protocol": "published"}}
     for name, card in json_of.items():
-        content = made_up(card={**made_up()["card"], **card})
+        content = made_up(card={**made_up()["card"], **card}) | {"run_key": name}
         content["config"]["protocol"] = {"name": name}
         write(tmp_path / name, json.loads(json.dumps(content)))
     runs, _ = runs_below(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import save_file
 from torch import nn
 
 from smm_lightning import ReprogrammedClassifier
@@ -269,6 +270,13 @@ def test_files_of_others_are_not_replaced(tmp_path, name):
     (tmp_path / name).unlink()
     model.save_pretrained(tmp_path)
     model.save_pretrained(tmp_path)  # its own
+    (tmp_path / "model.safetensors").write_text("a pointer to a large file")
+    model.save_pretrained(tmp_path)
+    save_file(
+        {"x": torch.ones(1)}, tmp_path / "model.safetensors", {"format": "smm-lightning prompt 7"}
+    )
+    (tmp_path / "README.md").unlink()
+    model.save_pretrained(tmp_path)  # an older version of this program
 
 
 def test_folders_that_cannot_be_written_are_a_line(tmp_path, good, monkeypatch):

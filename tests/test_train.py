@@ -202,7 +202,10 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(composed, tmp
     ("override", "what"),
     [
         ("method.patch_size=4", "method.patch_size than this run's 4 (got 8)"),
-        ("trainer.precision=bf16-mixed", "precision than this run's 'bf16-mixed' (got '32-true')"),
+        (
+            "trainer.precision=bf16-mixed",
+            "precision than this run's 'bf16-mixed' (got '32-true'). Use trainer.precision=32-true",
+        ),
     ],
 )
 def test_a_checkpoint_of_other_fields_is_refused(composed, tmp_path, override, what):
@@ -218,13 +221,17 @@ def test_a_checkpoint_of_other_fields_is_refused(composed, tmp_path, override, w
 
 
 def test_a_test_of_some_images_is_not_the_last_one(composed):
-    some = ("epochs=1", "trainer.limit_val_batches=1", "dataset.evaluation_batch_size=10")
+    some = ("epochs=2", "trainer.limit_val_batches=1", "dataset.evaluation_batch_size=10")
     whole, watched = (
         entry.train(composed(*SMALL, *some, f"dataset.observe_test={watch}"))
         for watch in ("false", "true")
     )
     assert watched["history"][-1]["test/loss"] != watched["test/loss_last"]
-    assert watched["test/loss_last"] == whole["test/loss_last"]
+    names = ("test/loss_last", "test/acc_last", "test/acc_best_val", "test/acc_best_test")
+    assert [watched[name] for name in names] == [whole[name] for name in names]
+    published = entry.train(composed(*SMALL, *some, "protocol=published"))
+    assert published["test/acc_best_test"] is None  # no epoch was tested as a whole
+    assert published["best/selected_on"] is None
 
 
 def test_the_continue_command_of_a_folder_of_ones_own_continues(tmp_path):
@@ -438,11 +445,28 @@ def test_a_run_without_checkpoints_leaves_none_anywhere(composed, tmp_path, monk
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_csv_logger(composed):
-    cfg = composed(*SMALL, "epochs=1", "logger=csv")
+def test_csv_logger_keeps_the_rows_of_before_a_cut(composed, monkeypatch):
+    from smm_lightning.training import LastCheckpoint
+
+    cfg = composed(*SMALL, "epochs=3", "logger=csv")
+    save = LastCheckpoint.on_train_epoch_end
+
+    def save_then_die(self, trainer, module):
+        save(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise KeyError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
+        with pytest.raises(KeyError, match=r"killed"):
+            entry.train(cfg)
     entry.train(cfg)
-    rows = read_csv(Path(cfg.paths.run) / "csv/version_0/metrics.csv")
-    assert any(row.get("test/acc") for row in rows)
+    first, second = (
+        read_csv(Path(cfg.paths.run) / f"csv/version_{number}/metrics.csv") for number in (0, 1)
+    )
+    assert [row["epoch"] for row in first if row.get("train/acc")] == ["0"]
+    assert "2" in [row["epoch"] for row in second if row.get("train/acc")]
+    assert any(row.get("test/acc") for row in second)
 
 
 def test_the_best_epoch_moves_along_into_another_folder(tmp_path):

@@ -24,7 +24,8 @@ from smm_lightning.run.checkpoint import read_checkpoint, require_schema
 from smm_lightning.run.result import prompt_card, read_result
 from smm_lightning.text import parsed_json
 
-FORMAT = "smm-lightning prompt 8"
+_KIND = "smm-lightning prompt"
+FORMAT = f"{_KIND} 8"
 FILE = "model.safetensors"
 _FACTS = ("parts", "class_names", "backbone_sha256", "card")
 _NO_NUMBERS = (math.inf, -math.inf)
@@ -107,6 +108,15 @@ def read_prompt(path: Path) -> Prompt:
     facts = checkpoint["parts"], identity.get("class_names"), identity.get("backbone_sha256")
     result = read_result(path.parent) if path.name == "last.ckpt" else None
     return _checked(path, weights, *facts, prompt_card(result) if result else {})
+
+
+def is_prompt(path: Path) -> bool:
+    """Whether a ``.safetensors`` file is of this program, of whatever version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str((file.metadata() or {}).get("format")).startswith(_KIND)
+    except (SafetensorError, OSError):
+        return False
 
 
 def _from_safetensors(path: Path) -> Prompt:

@@ -18,14 +18,16 @@ from smm_lightning.classifier.parts import Pieces, TrustedParts
 from smm_lightning.classifier.prompt_file import (
     FILE,
     Prompt,
+    is_prompt,
     read_prompt,
     require_card,
     write_prompt,
 )
-from smm_lightning.errors import UserError, one_line, problem
+from smm_lightning.errors import one_line, problem
 from smm_lightning.files import at, write_atomically, writing
 
 _BESIDE = ("config.json", "README.md")
+_OURS = "library_name: smm-lightning"  # in every card of ours
 _MODULES = {"method": "input_transform", "mapping": "label_mapping"}
 _OF_HUB = inspect.signature(hf_hub_download).parameters.keys()
 
@@ -271,13 +273,11 @@ def _require_own(folder: Path) -> None:
         UserError: If it is of another program, or by hand.
     """
     there = [name for name in (FILE, *_BESIDE) if (folder / name).exists()]
-    try:
-        ours = not there or bool(read_prompt(folder / FILE))
-    except UserError:
-        ours = False
-    if not ours:
+    card = folder / "README.md"  # of a clone without its large files, too
+    carded = card.is_file() and _OURS in card.read_text(errors="replace")
+    if there and not carded and not is_prompt(folder / FILE):
         what = f"holds a {there[0]} that was not saved here by this program"
-        raise problem("save_pretrained", what, str(folder), "Use another folder.")
+        raise problem("save_pretrained", what, str(folder), "Delete it, or use another folder.")
 
 
 def _fetched(repository: str, **hub: Any) -> Path:

@@ -162,16 +162,16 @@ class HubDataset(Source):
 
 
 def _require_labels(table: Any, split: str, column: str) -> None:
-    """One number or text for each image.
+    """A class for each image.
 
     Raises:
-        UserError: If the column holds something else, or not for every image.
+        UserError: If an image has none, or the column holds lists or groups of fields.
     """
     for number, value in enumerate(table[column][:]):
         if value is None:
             raise problem(f"hub/{split}[{number}]", f"has no {column}")
-        if not isinstance(value, str | int):
-            raise problem(f"hub/{split}[{number}]", f"its {column} is no number or text", value)
+        if isinstance(value, list | dict):
+            raise problem(f"hub/{split}[{number}]", f"its {column} is no single class", value)
 
 
 def _class_names(table: Any, column: str) -> list[str]:

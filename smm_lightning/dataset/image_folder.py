@@ -18,6 +18,7 @@ from smm_lightning.errors import Problems, did_you_mean, problem
 from smm_lightning.files import at
 from smm_lightning.text import same_form
 
+ONE_CLASS = "Where classes are folders, they belong directly below that of the split."
 # Other names of the validation folder, in the order in which they are looked for.
 _VAL_FOLDERS = ("val", "valid", "validation", "dev")
 

@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from smm_lightning.dataset.decoding import pixel_hash
 from smm_lightning.dataset.image_files import CLOSED
-from smm_lightning.dataset.image_folder import ImageFolder
-from smm_lightning.dataset.opening import ONE_CLASS
+from smm_lightning.dataset.image_folder import ONE_CLASS, ImageFolder
 from smm_lightning.dataset.splits import FileSplit, Splits
 from smm_lightning.errors import UserError
 

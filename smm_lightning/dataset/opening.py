@@ -14,8 +14,6 @@ from smm_lightning.dataset.selection import Selection
 from smm_lightning.dataset.sources import Listing, Source
 from smm_lightning.errors import Problems
 
-ONE_CLASS = "Folders of classes belong directly into the folder of the split."
-
 
 @dataclass(frozen=True)
 class OpenSplits:
@@ -66,7 +64,7 @@ def open_splits(source: Source, selection: Selection, folder: Path, workers: int
 
 
 def require_trainable(train: ImageCache, name: str, batch_size: int) -> None:
-    """There are classes, each has an image, and a batch is no larger than the training set.
+    """Every class has an image, and a batch is no larger than the training set.
 
     Args:
         train: the training images.
@@ -80,8 +78,6 @@ def require_trainable(train: ImageCache, name: str, batch_size: int) -> None:
     absent = sorted(set(range(len(train.class_names))) - set(train.labels.tolist()))
     names = ", ".join(train.class_names[label] for label in absent)
     problems.require(not absent, f"{name}/train", "has classes without images", names)
-    alone = train.class_names[:1] if len(train.class_names) == 1 else []
-    problems.require(not alone, f"{name}/train", "has one class only", alone, ONE_CLASS)
     problems.require(
         batch_size <= len(train),
         "dataset.batch_size",

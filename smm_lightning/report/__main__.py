@@ -167,7 +167,7 @@ def report_of(
         require_like_cards(runs, layout)
     shown, chosen = chosen_on_val(runs, layout)
     tables = tables_of(shown, layout)
-    notes = [*notes_of(runs, tables), *chosen, *(f"Broken, and left out: {b}" for b in broken)]
+    notes = [*notes_of(runs, tables), *chosen, *(f"Left out: {b}" for b in broken)]
     return Report(in_a_line(title), tables, [in_a_line(note) for note in notes], answer(tables))
 
 

@@ -91,6 +91,8 @@ class Run:
         settings = {
             field: str(value) for field, value in flattened(known) if field not in _NO_PROTOCOL
         }
+        if settings.get("ckpt_path", "None") != "None":
+            settings["ckpt_path"] = "a checkpoint"  # another one for each seed
         # A few-shot draw is another one for each seed.
         drawn = ("train checksum", "val checksum") if "shots" in self.card else ()
         checksums = {

@@ -137,7 +137,8 @@ def _of_other_choices(field: str) -> str:
     """A hint for a field that the choice of its group does not have, and others have."""
     group, _, name = field.rpartition(".")
     files = sorted((CONF / group).glob("*.yaml")) if group else []
-    having = [f"{group}={file.stem}" for file in files if name in OmegaConf.load(file)]
+    nodes: dict[str, Any] = {f"{group}={file.stem}": OmegaConf.load(file) for file in files}
+    having = [choice for choice, node in nodes.items() if name in node.get(group, node)]
     return f"A field of {', '.join(having[:_SHOWN])}." if having else ""
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from smm_lightning.backbone import Adapter, BackboneSpec
 from smm_lightning.classifier import Pieces, ReprogrammedClassifier
 from smm_lightning.dataset import ImageDataModule
+from smm_lightning.dataset.image_folder import ONE_CLASS
 from smm_lightning.device import precision_for
 from smm_lightning.errors import Problems, UserError, one_line, problem
 from smm_lightning.files import at
@@ -89,6 +90,9 @@ class Plan:
         data, training = self.data, self.training
         data.setup()
         classes = len(data.class_names)
+        if classes == 1:
+            where = f"{data.source.name}/train"
+            raise problem(where, "has one class only", data.class_names[0], ONE_CLASS)
         training.prepare(torch.from_numpy(data.labels("train")).bincount(minlength=classes))
         nodes = {**self.pieces.nodes, "decoding": asdict(data.source.decoding)}
         pieces = self.pieces._replace(nodes=nodes)

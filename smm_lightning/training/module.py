@@ -237,7 +237,8 @@ class ReprogrammingModule(L.LightningModule):
         Raises:
             UserError: If it is of another one; see :meth:`Provenance.require_same`.
         """
-        precision = None if self._trainer is None else str(self.trainer.precision)
+        fits = self._trainer is not None and self.trainer.state.fn == "fit"
+        precision = str(self.trainer.precision) if fits else None  # tests may take another one
         self.provenance.require_same(checkpoint, self.classifier, self.how, precision)
         schedules = checkpoint.get("lr_schedulers") or []
         if any(callable(getattr(LRScheduler, name, None)) for state in schedules for name in state):

@@ -59,7 +59,7 @@ class Provenance:
             checkpoint: with what :meth:`noted` gave when it was written.
             classifier: that is trained now.
             training: how.
-            precision: that it computes in now, where a trainer is there to say so.
+            precision: that it computes in now, if the training goes on.
 
         Raises:
             UserError: A line for everything that differs.
@@ -69,7 +69,8 @@ class Provenance:
         own = {**self._identity(classifier), "precision": precision or then.get("precision")}
         for key, now in own.items():
             what = f"the checkpoint has another {key} than this run's {now!r}"
-            problems.require(then.get(key) == now, "ckpt_path", what, then.get(key))
+            hint = f"Use trainer.precision={then.get(key)}." if key == "precision" else ""
+            problems.require(then.get(key) == now, "ckpt_path", what, then.get(key), hint)
         if not problems.lines:
             _require_same_parts(checkpoint["parts"], classifier.nodes, problems)
         training.require_continuation_of(checkpoint.get("training") or {}, problems)
@@ -102,4 +103,12 @@ def _require_same_parts(
         for name in sorted({*then[group], *now[group]} - _MAY_CHANGE):
             was, value = then[group].get(name), now[group].get(name)
             what = f"the checkpoint has another {group}.{name} than this run's {value!r}"
-            problems.require(was == value, "ckpt_path", what, was)
+            problems.require(_equal(was, value), "ckpt_path", what, was)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """What cannot be compared, such as tensors, which a class of one's own may take, passes."""
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):
+        return True

@@ -358,7 +358,7 @@ def test_another_label_column_of_the_hub_is_another_dataset(hub_folder):
     ("columns", "message"),
     [
         ({"label_column": "absent"}, r"hub/train\[2\]: has no absent"),
-        ({"label_column": "several"}, r"hub/train\[0\]: its several is no number or text"),
+        ({"label_column": "several"}, r"hub/train\[0\]: its several is no single class"),
         ({"image_column": "kind"}, r"hub/train: kind: holds no images"),
     ],
 )

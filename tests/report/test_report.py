@@ -394,7 +394,7 @@ def test_a_folder_is_reported_from_its_files(tmp_path):
     assert "half/result.json: cannot be read as a result" in line
     folder = tmp_path / "out"
     text = write_report(report_of("Runs", runs, Layout(), broken), runs, folder)
-    assert f"- Broken, and left out: {tmp_path}/runs/half/result.json: cannot be" in text
+    assert f"- Left out: {tmp_path}/runs/half/result.json: cannot be" in text
     names = {path.name for path in folder.iterdir()}
     assert names == {"report.md", "report.csv", "report.tex", "report.html"}
     assert "60.0 ± 14.1" in (folder / "report.md").read_text()
