@@ -6,10 +6,28 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from smm_lightning.train import train
+from smm_lightning.training import LastCheckpoint
 from smm_lightning.training.module import ReprogrammingModule
+
+
+def cut_after(cfg, epoch, monkeypatch):
+    """Train, and die right after the checkpoint of an epoch, counted from 0."""
+    save = LastCheckpoint.on_train_epoch_end
+
+    def save_then_die(self, trainer, module):
+        save(self, trainer, module)
+        if trainer.current_epoch == epoch:
+            raise KeyError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
+        with pytest.raises(KeyError, match=r"killed"):
+            train(cfg)
 
 
 class Faults(Logger):

@@ -16,7 +16,7 @@ from smm_lightning.dataset import Decoding, ImageDataModule, ImageFolder
 from smm_lightning.errors import UserError
 from smm_lightning.inference.model import load_model
 from smm_lightning.inference.predict import predictions
-from smm_lightning.training import LastCheckpoint
+from tests.faults import cut_after
 from tests.programs import run_program
 
 CLASSES = ("ant", "bee", "cat")
@@ -160,22 +160,9 @@ def test_two_projects_do_not_share_a_result(tmp_path, composed, monkeypatch):
             entry.train(cfg)
 
 
-def interrupted(cfg, monkeypatch):
-    save = LastCheckpoint.on_train_epoch_end
-
-    def save_then_die(self, trainer, module):
-        save(self, trainer, module)
-        raise KeyError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
-        with pytest.raises(KeyError):
-            entry.train(cfg)
-
-
 def test_an_interrupted_run_does_not_go_on_with_other_images(root, configured, monkeypatch):
     cfg = configured(root)
-    interrupted(cfg, monkeypatch)
+    cut_after(cfg, 0, monkeypatch)
     (root / "train/ant").rename(root / "train/spare")
     (root / "train/bee").rename(root / "train/ant")
     (root / "train/spare").rename(root / "train/bee")
@@ -312,7 +299,7 @@ def test_files_of_equal_names_sizes_and_times_are_told_apart(root, tmp_path):
 def test_a_run_that_begins_anew_and_is_cut_is_not_finished(root, configured, monkeypatch):
     cfg = configured(root)
     entry.train(cfg)
-    interrupted(configured(root, "force=true"), monkeypatch)
+    cut_after(configured(root, "force=true"), 0, monkeypatch)
     assert not (Path(cfg.paths.run) / "result.json").exists()
     assert len(entry.train(cfg)["history"]) == 2
 

@@ -18,6 +18,7 @@ from smm_lightning.run.config import quoted
 from smm_lightning.run.result import read_result
 from smm_lightning.training import BestCheckpoint
 from tests.dataset.test_dataset import write_images
+from tests.faults import cut_after
 from tests.programs import run_program
 
 ROOT = Path(__file__).parent.parent
@@ -274,19 +275,7 @@ def test_an_interrupted_run_ends_bit_identical(composed, tmp_path, mapping, monk
     entry.train(whole)
 
     cut = composed(*options, f"paths.root={tmp_path}/cut")
-    from smm_lightning.training import LastCheckpoint
-
-    save = LastCheckpoint.on_train_epoch_end
-
-    def save_then_die(self, trainer, module):
-        save(self, trainer, module)
-        if trainer.current_epoch == 1:
-            raise KeyError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
-        with pytest.raises(KeyError, match=r"killed"):
-            entry.train(cut)
+    cut_after(cut, 1, monkeypatch)
     assert not (Path(cut.paths.run) / "result.json").exists()
     cut.ckpt_path = f"{cut.paths.run}/last.ckpt"
     entry.train(cut)
@@ -446,20 +435,8 @@ def test_a_run_without_checkpoints_leaves_none_anywhere(composed, tmp_path, monk
 
 
 def test_csv_logger_keeps_the_rows_of_before_a_cut(composed, monkeypatch):
-    from smm_lightning.training import LastCheckpoint
-
     cfg = composed(*SMALL, "epochs=3", "logger=csv")
-    save = LastCheckpoint.on_train_epoch_end
-
-    def save_then_die(self, trainer, module):
-        save(self, trainer, module)
-        if trainer.current_epoch == 1:
-            raise KeyError("killed")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LastCheckpoint, "on_train_epoch_end", save_then_die)
-        with pytest.raises(KeyError, match=r"killed"):
-            entry.train(cfg)
+    cut_after(cfg, 1, monkeypatch)
     entry.train(cfg)
     first, second = (
         read_csv(Path(cfg.paths.run) / f"csv/version_{number}/metrics.csv") for number in (0, 1)

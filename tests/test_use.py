@@ -10,9 +10,10 @@ import sys
 import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier, BrokenBarrierError
+from threading import Barrier, BrokenBarrierError, Thread, current_thread
 
 import numpy as np
 import pytest
@@ -300,6 +301,34 @@ def test_an_error_in_a_thread_is_that_of_the_reader(tmp_path):
     model = Model(logits, 4, ["a", "b"], Decoding())
     with pytest.raises(RuntimeError, match="no memory"):
         list(predictions(model, [tmp_path / "a.png"] * 9, batch_size=2, workers=3))
+
+
+def test_a_thread_that_wakes_late_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    """Two do so after an error of the third, and one of them sees the barrier broken."""
+
+    class Late(Barrier):
+        def wait(self, timeout=None):
+            place, name = super().wait(timeout), current_thread().name
+            time.sleep({"1": 0.1, "2": 0.3}.get(name.rpartition("_")[2], 0))
+            if name.endswith("_1"):
+                assert self.broken
+                raise BrokenBarrierError
+            return place
+
+    def logits(images):
+        raise RuntimeError("no memory")
+
+    def predict():
+        with suppress(RuntimeError):
+            list(predictions(model, [tmp_path / "a.png"] * 9, batch_size=2, workers=3))
+
+    write_image(tmp_path / "a.png", size=(4, 4))
+    model = Model(logits, 4, ["a", "b"], Decoding())
+    monkeypatch.setattr("smm_lightning.inference.predict.Barrier", Late)
+    reader = Thread(target=predict, daemon=True)
+    reader.start()
+    reader.join(20)
+    assert not reader.is_alive()
 
 
 def in_a_thread(function):

@@ -16,11 +16,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from threading import Barrier, Lock
+from threading import Barrier, BrokenBarrierError, Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -93,7 +93,9 @@ def _in_order(
 
     def begin() -> None:
         torch.set_num_threads(-(-threads // count))
-        started.wait()
+        # A failed beginning would empty the pool's queue, and with it the sign to end.
+        with suppress(BrokenBarrierError):
+            started.wait()
 
     pool = ThreadPoolExecutor(count, initializer=begin)
     ahead: deque[Future[Answer]] = deque()
