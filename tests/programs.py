@@ -51,7 +51,13 @@ def run_file(program, *arguments, cwd, screen=None, **environment):
         return subprocess.CompletedProcess(given, process.exitcode, *answers)
 
 
+def start_as_usual():
+    """Processes of a program: readers of a killed run, forked by a server, would live for ever."""
+    multiprocessing.set_start_method(None, force=True)
+
+
 def _main(arguments, cwd, environment, out, err):
+    start_as_usual()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     if out == "closed":

@@ -15,7 +15,7 @@ import smm_lightning.training.assembly  # noqa: F401 - loaded once, in the serve
 from smm_lightning import train as entry
 from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.run.checkpoint import read_checkpoint
-from tests.programs import WARM
+from tests.programs import WARM, start_as_usual
 
 BASE = (
     *("backbone=tiny", "trainer=cpu", "dataset.train_images=120", "dataset.test_images=60"),
@@ -30,6 +30,7 @@ def composed(overrides):
 
 
 def _work(overrides, derived, log):
+    start_as_usual()
     sys.stdout = sys.stderr = Path(log).open("a")  # noqa: SIM115 - until the process ends
     if not derived:  # as Lightning does it: from the state of PyTorch's generator
         DeterministicBatchSampler._order = lambda self, epoch: torch.randperm(self.length)
