@@ -9,18 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
 
 from smm_lightning.errors import UserError, did_you_mean, problem
-from smm_lightning.run.config import started_as
+from smm_lightning.run.config import composed, started_as
 from smm_lightning.run.hydra_errors import explain
 from smm_lightning.training.assembly import build_all
 from tests.programs import run_file, run_program, run_verb
 from tests.test_train import ROOT, SMALL
 
 CONF = ROOT / "conf"
-
-
-def composed(arguments):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", arguments)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def patch_size(group: Group) -> Drawn | None:
     axis = drawn.subplots()
     data: dict[str, list[Any]] = {n: [] for n in ("method", "patch size", "mean", "std", "n")}
     for one in group.series("method.patch_size"):
+        look = one.look
         values: dict[Any, list[float]] = defaultdict(list)
         for run in one.runs:
             accuracy = 100 * run.finished["test/acc_last"]
@@ -36,12 +37,12 @@ def patch_size(group: Group) -> Drawn | None:
         means = np.array([np.mean(seeds) for seeds in members])
         stds = np.array([np.std(seeds, ddof=1) if seeds[1:] else 0 for seeds in members])
         if sizes:
-            axis.plot(sizes, means, marker=one.marker, ms=4, color=one.colour, label=one.label)
-            axis.fill_between(sizes, means - stds, means + stds, color=one.colour, alpha=0.2, lw=0)
+            axis.plot(sizes, means, marker=look.marker, ms=4, color=look.colour, label=look.label)
+            axis.fill_between(sizes, means - stds, means + stds, color=look.colour, alpha=0.2, lw=0)
         else:
-            axis.axhline(means[0], ls="--", lw=1, color=one.colour, label=one.label)
+            axis.axhline(means[0], ls="--", lw=1, color=look.colour, label=look.label)
             band = means[0] - stds[0], means[0] + stds[0]
-            axis.axhspan(*band, color=one.colour, alpha=0.1, lw=0)
+            axis.axhspan(*band, color=look.colour, alpha=0.1, lw=0)
         for size, mean, std, seeds in zip(sizes or [None], means, stds, members, strict=True):
             row = (one.name, size, mean, std, len(seeds))
             for column, value in zip(data.values(), row, strict=True):

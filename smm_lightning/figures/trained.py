@@ -1,7 +1,7 @@
 """What figures are drawn from: finished runs that answer questions about their images."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from smm_lightning.errors import problem
 from smm_lightning.mapping import add_pairs
 from smm_lightning.report.runs import Run, differing, distinct
 from smm_lightning.run.images import changed_images, require_noted_images
-from smm_lightning.run.look import Look, look_of_name
+from smm_lightning.run.look import COLOURS, Look, look_of_name
 from smm_lightning.run.settings import arguments
 
 
@@ -189,16 +189,12 @@ class Series:
 
     Attributes:
         name: their method, and what else tells them from other series of it.
-        label: the same for people.
-        colour: of matplotlib.
-        marker: likewise.
+        look: of the method, or with a label and a colour of their own.
         runs: finished.
     """
 
     name: str
-    label: str
-    colour: str
-    marker: str
+    look: Look
     runs: list[Run]
 
 
@@ -272,10 +268,12 @@ class Group:
             names = differing(facts)
             for run, of_run in zip(members, facts, strict=True):
                 marks = [f"{n.removeprefix('method.')} {of_run.get(n)}" for n in names]
-                colour = f"C{len(found)}" if marks else look.colour
-                label = ", ".join([look.label, *marks])
-                apart = Series(", ".join([method, *marks]), label, colour, look.marker, [])
-                found.setdefault((method, *marks), apart).runs.append(run)
+                key = (method, *marks)
+                if key not in found:
+                    colour = COLOURS[len(found) % len(COLOURS)] if marks else look.colour
+                    drawn = replace(look, label=", ".join([look.label, *marks]), colour=colour)
+                    found[key] = Series(", ".join(key), drawn, [])
+                found[key].runs.append(run)
         return list(found.values())
 
     @property

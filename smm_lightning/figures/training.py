@@ -26,15 +26,15 @@ def training(group: Group) -> Drawn:
     data: dict[str, list[Any]] = {name: [] for name in columns}
     for place, one in enumerate(series):
         results = [run.finished for run in one.runs]
-        line = {"color": one.colour, "marker": one.marker, "ms": 3}
+        line = {"color": one.look.colour, "marker": one.look.marker, "ms": 3}
         losses, accuracies = _means(results, "train/loss"), 100 * _means(results, "train/acc")
-        left.plot(range(1, len(losses) + 1), losses, label=one.label, **line)
+        left.plot(range(1, len(losses) + 1), losses, label=one.look.label, **line)
         middle.plot(range(1, len(accuracies) + 1), accuracies, **line)
         row: list[Any] = [one.name, len(results)]
         for offset, (split, hatch) in enumerate((("train", ""), ("test", "///"))):
             values = [100 * result[f"{split}/acc_last"] for result in results]
             mean, std = float(np.mean(values)), float(np.std(values, ddof=1)) if values[1:] else 0.0
-            bar: dict[str, Any] = {"color": one.colour, "hatch": hatch, "edgecolor": "white"}
+            bar: dict[str, Any] = {"color": one.look.colour, "hatch": hatch, "edgecolor": "white"}
             right.bar(place + 0.4 * offset, mean, 0.38, yerr=std, error_kw={"lw": 0.8}, **bar)
             row += [mean, std]
         for column, value in zip(data.values(), row, strict=True):
@@ -43,7 +43,7 @@ def training(group: Group) -> Drawn:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="epoch", title=title)
     drawn.legend(loc="outside lower center", ncols=4)
-    labels = [one.label for one in series]
+    labels = [one.look.label for one in series]
     right.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right", fontsize=6)
     right.set_title("accuracy (%), test hatched")
     write_title(drawn, group.title, 8)

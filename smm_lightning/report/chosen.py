@@ -81,7 +81,8 @@ def _best(candidates: Mapping[tuple[str, ...], Sequence[Run]]) -> list[tuple[str
         return []
     # Accuracies are float32: what is closer than that is the same number of images.
     sums = {v: round(sum(of[seed] for seed in shared), 6) for v, of in accuracies.items()}
-    return [values for values, total in sums.items() if total == max(sums.values())]
+    highest = max(sums.values())
+    return [values for values, total in sums.items() if total == highest]
 
 
 def _by_seed(runs: Sequence[Run]) -> dict[str, float]:

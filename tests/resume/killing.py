@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 
 import smm_lightning.training.assembly  # noqa: F401 - loaded once, in the server
 from smm_lightning import train as entry
 from smm_lightning.dataset.sampler import DeterministicBatchSampler
 from smm_lightning.run.checkpoint import read_checkpoint
+from smm_lightning.run.config import composed
 from tests.programs import WARM, start_as_usual
 
 BASE = (
@@ -22,11 +22,6 @@ BASE = (
     *("dataset.batch_size=20", "epochs=5", "dataset.augmentation=paper", "threads=1"),
     "recipe=paper",  # whose mapping moves in every epoch
 )
-
-
-def composed(overrides):
-    with initialize_config_dir(str(entry.CONF), version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 def _work(overrides, derived, log):
